@@ -1,0 +1,1 @@
+"""Privacy-preserving learner analytics: noisy aggregates, identified results by consent."""

@@ -1,0 +1,73 @@
+"""Every error a caller may meet, as one tree.
+
+```
+DpAnalyticsError
+├── ConfigurationError        settings, keys or the home directory are not usable
+├── DeclarationError          a file under schemas/ or budgets/ says something that is not allowed
+├── IngestError               a file can't be loaded as its declaration says
+├── SnapshotError             a snapshot can't be built or is not there
+├── RequestError              a question is malformed, or names what is not declared
+│   └── PurposeRefused        a purpose outside the closed list, or not one of the consumer's
+├── BudgetError               no grant covers the question, or too little is left
+│   ├── GrantMissing
+│   ├── GrantExpired
+│   └── BudgetExceeded
+└── JournalError              the journal refuses, or fails verification
+    └── RequestIdReused
+```
+
+Messages say what was got, what is allowed and where; never the value of a row.
+Front ends translate these; nothing here knows of a command line or the web.
+"""
+
+
+class DpAnalyticsError(Exception):
+    """Any error of this package that a caller may handle."""
+
+
+class ConfigurationError(DpAnalyticsError):
+    """Settings, keys or the home directory are not usable; mend what the message names."""
+
+
+class DeclarationError(DpAnalyticsError):
+    """A declaration is malformed or refused; the message names file and place."""
+
+
+class IngestError(DpAnalyticsError):
+    """A file can't be loaded as declared; nothing of it was kept."""
+
+
+class SnapshotError(DpAnalyticsError):
+    """A snapshot can't be built or is not there; an earlier version, if any, still stands."""
+
+
+class RequestError(DpAnalyticsError):
+    """A question is malformed or names what is not declared; nothing was charged."""
+
+
+class PurposeRefused(RequestError):
+    """The purpose is refused by policy, or not among the consumer's; the refusal is in the journal."""
+
+
+class BudgetError(DpAnalyticsError):
+    """The budget does not allow the question; nothing was charged."""
+
+
+class GrantMissing(BudgetError):
+    """The consumer holds no grant for that view and academic year; ask the data steward."""
+
+
+class GrantExpired(BudgetError):
+    """The grant is past its last day; it must be approved again."""
+
+
+class BudgetExceeded(BudgetError):
+    """Too little is left; the message says how much, and what accuracy it still buys."""
+
+
+class JournalError(DpAnalyticsError):
+    """The journal refuses to write, or what it holds does not verify."""
+
+
+class RequestIdReused(JournalError):
+    """The request id belongs to another question or another consumer; use a new id."""
