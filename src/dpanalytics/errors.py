@@ -12,6 +12,7 @@ DpAnalyticsError
 │   ├── GrantMissing
 │   ├── GrantExpired
 │   └── BudgetExceeded
+├── ReleaseFailed             the engine failed after the debit; the same request id may retry
 └── JournalError              the journal refuses, or fails verification
     └── RequestIdReused
 ```
@@ -63,6 +64,21 @@ class GrantExpired(BudgetError):
 
 class BudgetExceeded(BudgetError):
     """Too little is left; the message says how much, and what accuracy it still buys."""
+
+    def __init__(self, message: str, *, left_units: int) -> None:
+        super().__init__(message)
+        self.left_units = left_units
+        """What is left, in units of 1e-12 rho."""
+
+
+class ReleaseFailed(DpAnalyticsError):
+    """An answer could not be computed; its debit stands, and the same request id may retry it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the answer could not be computed; the debit stands, and asking again with the same "
+            "request id is free"
+        )
 
 
 class JournalError(DpAnalyticsError):

@@ -1,0 +1,12 @@
+"""Macro answers: from a question to a noisy answer, one file a step.
+
+- `request.py`: the closed language of questions (JSON), and its canonical form
+- `builder.py`: the same questions, spelt in Python
+- `contributions.py`: in how many groups one student may appear
+- `mechanism.py`: the only place that speaks to OpenDP's Polars layer; its gates
+- `plan.py`: question -> measurements, noise scales and price; touches no rows
+- `margins.py`: margins of error, derived from the mechanism
+- `release.py`: the one place that reads rows
+- `answer.py`: the journey, estimate and answer
+- `hesa.py`: rounding and suppression for publication, on noisy values
+"""

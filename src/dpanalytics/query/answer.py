@@ -1,0 +1,286 @@
+"""The journey of a question: estimate what it costs, and answer it.
+
+`answer` is the only way to a macro answer; the order of its steps is the safety.
+"""
+
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dpanalytics.errors import (
+    BudgetExceeded,
+    GrantMissing,
+    PurposeRefused,
+    RequestError,
+    SnapshotError,
+)
+from dpanalytics.ledger.journal import Account, Debit, Recorded, Ticket
+from dpanalytics.ledger.loss import Rho, epsilon_of, rho_of
+from dpanalytics.query.plan import Plan, expected_margin, plan_query
+from dpanalytics.query.release import check_snapshots, release
+from dpanalytics.query.request import Question
+from dpanalytics.schema.budget import Consumer
+from dpanalytics.schema.purpose import REFUSED_PURPOSES
+from dpanalytics.schema.view import View
+from dpanalytics.store.snapshots import Snapshot
+
+
+class Ledger(Protocol):
+    """What a question needs of the journal."""
+
+    def accounts(self, consumer: str | None = None) -> tuple[Account, ...]:
+        """Grants of a consumer and all caps."""
+
+    def debit(self, debit: Debit) -> Ticket | Recorded:
+        """Charge, durably, or refuse."""
+
+    def record(self, ticket: Ticket, body: bytes) -> Recorded:
+        """Keep an answer for good."""
+
+    def stored(self, request_id: str, consumer: str) -> Recorded | None:
+        """The answer recorded under a request id of that consumer."""
+
+    def append(self, kind: str, payload: Mapping[str, Any]) -> int:
+        """Write an entry."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A recorded release, and what it cost its asker."""
+
+    request_id: str
+    body: bytes
+    """Canonical JSON, the same bytes for every repetition."""
+    charged: bool
+    """Whether this call spent budget; false where a recorded release was returned."""
+    cost: Rho
+    """Price of the question for each academic year."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The answer as a dictionary."""
+        parsed: dict[str, Any] = json.loads(self.body)
+        return parsed
+
+
+@dataclass(frozen=True)
+class YearEstimate:
+    """What a question would do to the budget of one academic year."""
+
+    academic_year: str
+    epsilon: float
+    """Cost alone, at the grant's delta."""
+    delta: float
+    granted: float
+    """Epsilon of the whole grant."""
+    left_before: float
+    """Epsilon of what is left of the grant; as zCDP adds up, these do not subtract."""
+    left_after: float | None
+    """None where the budget does not allow the question."""
+    cap_allows: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Price and accuracy of a question, told without reading a row."""
+
+    cost: Rho
+    margins: Mapping[str, tuple[float, str]]
+    """Per metric: margin of error to expect at 95 per cent, and what it is of."""
+    years: tuple[YearEstimate, ...]
+    groups: int
+    """Number of groups in the answer."""
+    reference_group: int
+    population: str
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the budget would allow the question now."""
+        return all(y.left_after is not None and y.cap_allows for y in self.years)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One consumer's place at the macro door: what it may ask about, and with what."""
+
+    consumer: Consumer
+    views: Mapping[str, View]
+    snapshot_of: Callable[[View, str], Snapshot]
+    """The current snapshot of a view and academic year; SnapshotError where there is none."""
+    ledger: Ledger
+
+    def estimate(self, question: Question) -> Estimate:
+        """Price, margins and what the budget would hold after; reads no rows, costs nothing.
+
+        Raises:
+            RequestError, PurposeRefused, GrantMissing, SnapshotError: as `answer`.
+        """
+        self._check_purpose(question)
+        plan, grants = self._plan(question)
+        caps = {a.academic_year: a for a in self.ledger.accounts() if a.kind == "cap"}
+        return Estimate(
+            cost=plan.cost,
+            margins={
+                figure.key: _margin_in_words(plan, figure.key, question.reference_group)
+                for figure in plan.figures
+            },
+            years=tuple(_year(g, caps.get(g.academic_year), plan.cost) for g in grants),
+            groups=max(r.mechanism.sums.keys.height for r in plan.releases),
+            reference_group=question.reference_group,
+            population=plan.snapshots[0].population,
+        )
+
+    def answer(self, question: Question, *, request_id: str | None = None) -> Answered:
+        """The only way to a macro answer; the order is the safety.
+
+        Asking again under the same `request_id` returns the same bytes and is free, and so is
+        the same question on the same snapshots under another one.
+
+        Raises:
+            PurposeRefused: the purpose; the refusal is in the journal.
+            RequestError: the question names what is not declared, or can't be answered.
+            SnapshotError: a year has no snapshot of the view as it is declared.
+            GrantMissing, GrantExpired, BudgetExceeded: nothing was charged.
+            RequestIdReused: the id belongs to another question.
+            ReleaseFailed: the debit stands; the same request id may retry.
+        """
+        request_id = request_id or str(uuid.uuid4())
+        # 1. Refuse by purpose before anything else is looked at.
+        self._check_purpose(question)
+        # 2. Compile to OpenDP measurements and read their price; no row is touched.
+        plan, _ = self._plan(question)
+        if (repeated := self._stored(request_id, plan)) is not None:
+            return repeated
+        check_snapshots(plan)
+        # 3. Commit the debit. What fails after this costs budget, never privacy.
+        debited = self._debit(request_id, plan, question.purpose)
+        if isinstance(debited, Recorded):
+            return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
+        # 4. Read rows and draw noise, once, under the ticket.
+        body = release(plan, debited)
+        # 5. Record before anybody sees; where two raced, both return the first one's bytes.
+        recorded = self.ledger.record(debited, body)
+        return Answered(recorded.request_id, recorded.body, charged=True, cost=plan.cost)
+
+    def _check_purpose(self, question: Question) -> None:
+        """Refuse what policy 2.3b and 2.5 forbid, and what the consumer is not declared for."""
+        view = self.views.get(question.view)
+        allowed = {p.value for p in self.consumer.purposes}
+        if view is not None:
+            allowed &= {p.value for p in view.purposes}
+        if question.purpose in allowed:
+            return
+        forbidden = question.purpose in REFUSED_PURPOSES
+        reason = "purpose-forbidden" if forbidden else "purpose-not-granted"
+        self.ledger.append("refusal", {"consumer": self.consumer.consumer, "reason": reason})
+        if forbidden:
+            raise PurposeRefused(
+                f"purpose {question.purpose!r} is refused: learner analytics is never used for "
+                "progression, assessment, award or marking (policy 2.3, 2.5)"
+            )
+        raise PurposeRefused(
+            f"purpose {question.purpose[:60]!r} is not open to {self.consumer.consumer} on this "
+            f"view; allowed: {', '.join(sorted(allowed)) or 'none'}"
+        )
+
+    def _plan(self, question: Question) -> tuple[Plan, tuple[Account, ...]]:
+        view = self.views.get(question.view)
+        if view is None:
+            raise RequestError(
+                f"no view {question.view!r}; declared are {', '.join(sorted(self.views))}"
+            )
+        if unknown := sorted(set(question.academic_years) - set(view.academic_years)):
+            raise RequestError(
+                f"academic year {unknown[0]!r} is not in view {view.name}; "
+                f"it has {', '.join(view.academic_years)}"
+            )
+        grants = self._grants(question, view)
+        offered = None
+        if question.epsilon is not None:
+            offered = min(rho_of(question.epsilon, grant.delta) for grant in grants)
+        snapshots = [self.snapshot_of(view, year) for year in sorted(set(question.academic_years))]
+        if not snapshots:
+            raise SnapshotError(f"view {view.name} has no snapshot")
+        return plan_query(question, view, snapshots, offered=offered), grants
+
+    def _grants(self, question: Question, view: View) -> tuple[Account, ...]:
+        held = {
+            account.academic_year: account
+            for account in self.ledger.accounts(self.consumer.consumer)
+            if account.kind == "grant" and account.view == view.name
+        }
+        wanted = sorted(set(question.academic_years))
+        if missing := [year for year in wanted if year not in held]:
+            raise GrantMissing(
+                f"{self.consumer.consumer} has no grant for view {view.name}, academic year "
+                f"{missing[0]}; a data steward can declare one under budgets/"
+            )
+        return tuple(held[year] for year in wanted)
+
+    def _stored(self, request_id: str, plan: Plan) -> Answered | None:
+        """The answer recorded under this id, if to this question, on whatever snapshot it was."""
+        recorded = self.ledger.stored(request_id, self.consumer.consumer)
+        if recorded is None:
+            return None
+        before = json.loads(recorded.body)["question"]
+        changing = {"snapshots", "noise"}
+        same = all(before[k] == v for k, v in plan.canonical.items() if k not in changing)
+        if not same:
+            return None  # the debit refuses the id
+        return Answered(request_id, recorded.body, charged=False, cost=plan.cost)
+
+    def _debit(self, request_id: str, plan: Plan, purpose: str) -> Ticket | Recorded:
+        debit = Debit(
+            request_id=request_id,
+            consumer=self.consumer.consumer,
+            purpose=purpose,
+            view=plan.view.name,
+            academic_years=plan.academic_years,
+            cost=plan.cost,
+            question=plan.digest,
+        )
+        try:
+            return self.ledger.debit(debit)
+        except BudgetExceeded as refusal:
+            raise BudgetExceeded(
+                f"{refusal} {_what_that_buys(plan, refusal.left_units)}",
+                left_units=refusal.left_units,
+            ) from None
+
+
+def _what_that_buys(plan: Plan, left_units: int) -> str:
+    """What accuracy the rest of a budget buys for the same question."""
+    if left_units == 0:
+        return "Nothing is left."
+    wider = math.sqrt(plan.cost.units / left_units)
+    return f"What is left buys this question with margins {wider:.2g} times as wide."
+
+
+def _margin_in_words(plan: Plan, key: str, reference_group: int) -> tuple[float, str]:
+    figure = next(f for f in plan.figures if f.key == key)
+    margin = expected_margin(figure, plan.release_of(figure), reference_group=reference_group)
+    match figure.metric.metric:
+        case "mean" | "rate":
+            return margin, f"{figure.unit}, at most, in a group of {reference_group} students"
+        case "quantile":
+            return margin, f"share of the students, at most, in a group of {reference_group}"
+        case _:
+            return margin, figure.unit
+
+
+def _year(grant: Account, cap: Account | None, cost: Rho) -> YearEstimate:
+    left = grant.cap.minus(grant.spent)
+    allowed = cost <= left
+    return YearEstimate(
+        academic_year=grant.academic_year,
+        epsilon=epsilon_of(cost, grant.delta),
+        delta=grant.delta,
+        granted=grant.epsilon,
+        left_before=epsilon_of(left, grant.delta),
+        left_after=epsilon_of(left.minus(cost), grant.delta) if allowed else None,
+        cap_allows=cap is not None and cost <= cap.cap.minus(cap.spent),
+    )
+

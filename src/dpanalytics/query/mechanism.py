@@ -1,0 +1,183 @@
+"""Noisy sums by group: the only place that speaks to OpenDP's Polars layer, with its gates.
+
+OpenDP supplies noise, sensitivity and proof; this file makes sure that what it is given is what
+its proof speaks of. The gates (numbers after docs/design/0006-gates.md) are all enforced here,
+when a `NoisySums` is stated or run, so nothing that breaks one ever reaches OpenDP:
+
+1. the key frame's columns are exactly the group-by columns
+2. the key frame holds no duplicate and no missing key
+3. no column is redefined after contributions are bounded: the plan has group_by and sums only
+4. no plan comes from outside: plans are written here, from names, numbers and keys
+5. contributions are bounded in the snapshot and declared, never truncated here
+6. the declared bound is for exactly the group-by columns; nothing is declared invariant
+7. names and dtypes of the rows are checked against the plan before anything is charged
+8. the only expressions are a count and sums of clipped integers
+9. OpenDP's `map` gives the loss of one measurement; the ledger adds up
+10. no engine's message leaves: errors are translated without their cause
+11. counts are signed
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import opendp.prelude as dp
+import polars as pl
+from opendp.extras.polars import Bound
+from opendp.extras.polars import Margin as FrameMargin
+
+from dpanalytics.errors import ReleaseFailed, RequestError
+from dpanalytics.ledger.loss import Rho
+
+MAX_ROWS = 100_000_000
+"""Public upper bound on rows of a question: one for each student and group."""
+MAX_KEYS = 50_000
+"""Most groups that one question may ask for."""
+MAX_BOUND = 10**9
+"""Largest absolute value of a row in a sum; times MAX_ROWS it fits a 64-bit integer."""
+
+
+@dataclass(frozen=True)
+class NoisySum:
+    """One column of a release: a count of rows, or the sum of an integer column."""
+
+    name: str
+    bounds: tuple[int, int] | None
+    """Lowest and highest value of a row; None for the count of rows."""
+    scale: float
+    """Scale of the discrete Gaussian noise (its standard deviation, but for tiny scales)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < 1e15:
+            raise ValueError(f"noise scale {self.scale}; must be above 0 and below 1e15")
+        if self.bounds is not None and not -MAX_BOUND <= self.bounds[0] <= self.bounds[1] <= MAX_BOUND:
+            raise ValueError(f"bounds {self.bounds}; must rise within plus or minus {MAX_BOUND}")
+
+
+@dataclass(frozen=True)
+class NoisySums:
+    """A grouped release: which groups, which columns, how much noise.
+
+    Promise of the rows it is run on: one row at most for each student and group, and at most
+    `num_groups` groups for each student of an academic year.
+    """
+
+    keys: pl.DataFrame
+    """Every group to answer, one a row; all columns Enum."""
+    columns: tuple[NoisySum, ...]
+    num_groups: int
+
+    def __post_init__(self) -> None:
+        if not self.columns or len({c.name for c in self.columns}) != len(self.columns):
+            raise ValueError("a release has columns, each of its own name")
+        if {c.name for c in self.columns} & set(self.keys.columns):
+            raise ValueError("a column can't be summed and grouped by")
+        if not 1 <= self.num_groups <= MAX_KEYS:
+            raise ValueError(f"{self.num_groups} groups of one student; must be 1 to {MAX_KEYS}")
+        if not 1 <= self.keys.height <= MAX_KEYS:
+            raise RequestError(
+                f"the question asks for {self.keys.height} groups; allowed are 1 to {MAX_KEYS}"
+            )
+        if not self.keys.width or any(dtype != pl.Enum for dtype in self.keys.dtypes):
+            raise ValueError("keys are one or more Enum columns")
+        if self.keys.null_count().sum_horizontal().item() or self.keys.is_duplicated().any():
+            raise ValueError("keys hold no missing and no repeated group")  # gate 2
+
+    @property
+    def row_schema(self) -> dict[str, pl.DataType]:
+        """Names and dtypes of the rows, in order: keys, then the summed columns."""
+        schema: dict[str, pl.DataType] = dict(self.keys.schema)
+        return schema | {c.name: pl.Int64() for c in self.columns if c.bounds is not None}
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """An OpenDP measurement of `NoisySums`, and the loss that its own map proves."""
+
+    sums: NoisySums
+    measurement: Any
+    rho: Rho
+
+    def check_rows(self, rows: pl.LazyFrame) -> None:
+        """Refuse rows whose names, order or dtypes are not the plan's (gate 7); reads no row."""
+        try:
+            got = dict(rows.collect_schema())
+        except Exception:  # noqa: BLE001  engine errors may echo a cell (gate 10)
+            raise RequestError("the snapshot's columns don't fit the question") from None
+        if list(got.items()) != list(self.sums.row_schema.items()):
+            raise RequestError("the snapshot's columns don't fit the question")
+
+    def run(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """The noisy sums, one row a key, in the order of the keys.
+
+        Every call draws new noise: call it once a debit.
+
+        Raises:
+            ReleaseFailed: the engine failed; nothing of its message is passed on.
+        """
+        keys, names = self.sums.keys, [c.name for c in self.sums.columns]
+        try:
+            noisy = self.measurement(rows).collect()
+            # OpenDP returns Enum keys as Categorical; the dtype is mended before joining back.
+            noisy = noisy.cast({name: pl.String for name in keys.columns})
+            asked = keys.cast(pl.String).with_row_index("_place")
+            answered = asked.join(noisy, on=keys.columns, how="left", maintain_order="left")
+            if answered.height != keys.height or answered.select(names).null_count().sum_horizontal().item():
+                raise ReleaseFailed
+            return answered.drop("_place").select(*keys.columns, *names)
+        except Exception:  # noqa: BLE001  engine errors may echo a cell (gate 10)
+            raise ReleaseFailed from None
+
+
+def build(sums: NoisySums) -> Mechanism:
+    """The measurement of `sums` and its loss, for one student's records of one academic year."""
+    measurement, distance = _measurement(sums)
+    return Mechanism(sums, measurement, Rho.cost(measurement.map(distance)))
+
+
+@functools.lru_cache(maxsize=4096)
+def unit_rho(bounds: tuple[int, int] | None, num_groups: int) -> float:
+    """Loss in rho of one column at scale 1, read off OpenDP's map.
+
+    The loss of a Gaussian falls with the square of its scale, so a column of scale s loses
+    unit_rho / s**2 (Bun and Steinke 2016, Proposition 1.6); `build` reads the map again, and
+    the map is what is charged.
+    """
+    names = [str(n) for n in range(num_groups)]  # OpenDP counts no more groups than keys
+    keys = pl.DataFrame({"key": names}, schema={"key": pl.Enum(names)})
+    measurement, distance = _measurement(
+        NoisySums(keys, (NoisySum("value", bounds, 1.0),), num_groups)
+    )
+    return float(measurement.map(distance))
+
+
+def _measurement(sums: NoisySums) -> tuple[Any, Sequence[Bound]]:
+    dp.enable_features("contrib")
+    by = sums.keys.columns
+    domain = dp.lazyframe_domain(
+        [dp.series_domain(k, dp.enum_domain(d.categories)) for k, d in sums.keys.schema.items()]  # type: ignore[attr-defined]
+        + [
+            dp.series_domain(c.name, dp.atom_domain(T="i64"))
+            for c in sums.columns
+            if c.bounds is not None
+        ]
+    )
+    domain = dp.with_margin(domain, FrameMargin(by=by, max_length=MAX_ROWS))
+    # Gate 6: exactly the group-by columns, else OpenDP falls back to max_length.
+    metric, distance = dp.unit_of(
+        contributions=[Bound(by=by, per_group=1, num_groups=sums.num_groups)]
+    )
+    plan = pl.LazyFrame(schema=sums.row_schema).group_by(by).agg(_expression(c) for c in sums.columns)
+    keyed = sums.keys.lazy().join(plan, on=by, how="left", nulls_equal=True)  # gate 1
+    measurement = dp.m.make_private_lazyframe(
+        domain, metric, dp.zero_concentrated_divergence(), keyed
+    )
+    return measurement, distance
+
+
+def _expression(column: NoisySum) -> pl.Expr:
+    if column.bounds is None:
+        return dp.len(scale=column.scale, signed=True).alias(column.name)  # gate 11
+    summed: pl.Expr = pl.col(column.name).dp.sum(column.bounds, scale=column.scale)  # type: ignore[attr-defined]
+    return summed.alias(column.name)

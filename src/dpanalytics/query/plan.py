@@ -1,0 +1,308 @@
+"""From a question to measurements, noise scales and a price; touches no rows.
+
+A question is answered from noisy columns in one or more tables. The base table has one row for
+each student and group; a histogram or quantile has a table of its own, grouped by its steps or
+values too. Metrics share columns: one count of students serves every mean and rate.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from functools import cached_property
+from typing import Any, Protocol
+
+import polars as pl
+
+from dpanalytics.errors import RequestError
+from dpanalytics.ledger.loss import Rho
+from dpanalytics.query.contributions import max_groups
+from dpanalytics.query.figures import Column, Figure, Table, figures_of, group_columns
+from dpanalytics.query.margins import Z, margin_of_scale, scale_of_margin
+from dpanalytics.query.mechanism import MAX_KEYS, Mechanism, NoisySum, NoisySums, build, unit_rho
+from dpanalytics.query.request import (
+    Mean,
+    Quantile,
+    Question,
+    Rate,
+    Sum,
+    chosen_values,
+)
+from dpanalytics.schema.view import ACADEMIC_YEAR, View
+
+EVERYONE = "everyone"
+"""Group-by column of a table that groups by nothing."""
+ITEM = "item"
+"""Group-by column of the steps of a measure."""
+
+
+class SnapshotOf(Protocol):
+    """What a plan needs to know of a snapshot; its rows are for `release.py`."""
+
+    @property
+    def id(self) -> str:
+        """Names the snapshot's content for good."""
+
+    @property
+    def academic_year(self) -> str:
+        """Whose records it holds."""
+
+    @property
+    def population(self) -> str:
+        """Who is in it, in words."""
+
+    def scan(self) -> pl.LazyFrame:
+        """Its rows, not yet read."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One table, its columns, and the OpenDP measurement that answers it."""
+
+    table: Table
+    columns: tuple[Column, ...]
+    mechanism: Mechanism
+
+    def scale(self, column: Column) -> float:
+        """Noise scale of a column, in stored units."""
+        return next(c.scale for c in self.mechanism.sums.columns if c.name == column.name)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before a row is read."""
+
+    view: View
+    academic_years: tuple[str, ...]
+    group_by: tuple[str, ...]
+    chosen: Mapping[str, tuple[str, ...]]
+    figures: tuple[Figure, ...]
+    releases: tuple[Release, ...]
+    snapshots: tuple[SnapshotOf, ...]
+
+    @property
+    def cost(self) -> Rho:
+        """Loss of each student's records of one academic year: the sum over the measurements."""
+        return Rho(sum(r.mechanism.rho.units for r in self.releases))
+
+    def release_of(self, figure: Figure) -> Release:
+        """The release that a figure is read from."""
+        return next(r for r in self.releases if r.table == figure.table)
+
+    @property
+    def canonical(self) -> dict[str, Any]:
+        """The question in its one canonical spelling, with snapshots and noise."""
+        return {
+            "view": self.view.name,
+            "academic_years": list(self.academic_years),
+            "filter": {name: list(values) for name, values in self.chosen.items()},
+            "group_by": list(self.group_by),
+            "metrics": [figure.key for figure in self.figures],
+            "snapshots": [snapshot.id for snapshot in self.snapshots],
+            "noise": [
+                {c.name: repr(c.scale) for c in r.mechanism.sums.columns} for r in self.releases
+            ],
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical question, in hexadecimal."""
+        text = json.dumps(self.canonical, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_query(
+    question: Question, view: View, snapshots: Sequence[SnapshotOf], *, offered: Rho | None
+) -> Plan:
+    """What would be measured, with how much noise, at what price.
+
+    Args:
+        question: the question.
+        view: the view that it names.
+        snapshots: the current snapshot of each academic year that it names.
+        offered: the most that each academic year may lose; given exactly if it offers epsilon.
+
+    Raises:
+        RequestError: the question names what is not declared, or can't be answered as it stands.
+    """
+    chosen = dict(chosen_values(question.filter, view))
+    years = tuple(y for y in view.academic_years if y in question.academic_years)
+    years = tuple(y for y in years if y in chosen.pop(ACADEMIC_YEAR, years))
+    if not years:
+        raise RequestError("the filter on academic_year keeps none of the years asked about")
+    group_by = group_columns(question.group_by, view)
+    figures = figures_of(question.metrics, view, group_by)
+    columns = _columns_by_table(figures)
+    keys = {table: _keys(table, view, years, chosen) for table in columns}
+    groups = {
+        table: min(max_groups(view, table.group_by, chosen), of_table.height)
+        for table, of_table in keys.items()
+    }
+    if offered is not None:
+        scales = _scales_of_budget(columns, groups, offered)
+    else:
+        scales = _scales_of_accuracy(figures, reference_group=question.reference_group)
+    releases = tuple(
+        Release(
+            table,
+            of_table,
+            build(
+                NoisySums(
+                    keys=keys[table],
+                    columns=tuple(
+                        NoisySum(c.name, c.bounds, scales[table, c]) for c in of_table
+                    ),
+                    num_groups=groups[table],
+                )
+            ),
+        )
+        for table, of_table in columns.items()
+    )
+    kept = tuple(s for s in snapshots if s.academic_year in years)
+    plan = Plan(view, years, group_by, chosen, figures, releases, kept)
+    if offered is not None and plan.cost > offered:
+        raise RequestError("the epsilon offered is too small to buy any answer; offer more")
+    return plan
+
+
+def expected_margin(figure: Figure, release: Release, *, reference_group: int) -> float:
+    """Margin of error to expect, before anything is read.
+
+    Of counts and sums: the margin itself. Of means and rates: the most that it can be in a group
+    of `reference_group` students. Of quantiles: the same as a share of the students. In the
+    figure's unit; a share where that is a share.
+    """
+    value, unit = release.scale(figure.value), 10.0**-figure.decimals
+    count = release.scale(figure.count) if figure.count else 0.0
+    reach = max(abs(figure.clip[0] - figure.centre), abs(figure.clip[1] - figure.centre))
+    match figure.metric:
+        case Sum():
+            return margin_of_scale(math.hypot(value, figure.centre * count)) * unit
+        case Mean() | Rate():
+            return Z * math.hypot(value, reach * count) / reference_group * unit
+        case Quantile(levels=levels):
+            steps = len(figure.table.items)
+            worst = max(max(level, 1 - level) for level in levels)
+            return Z * value * worst * math.sqrt(steps) / reference_group
+        case _:
+            return margin_of_scale(value)
+
+
+def least_scale(column: Column) -> float:
+    """Least noise that any budget buys: as wide as one student's whole effect on the column.
+
+    Below it, rounding a noisy count would often give the exact one.
+    """
+    return float(max(map(abs, column.bounds))) if column.bounds else 1.0
+
+
+def _columns_by_table(figures: Iterable[Figure]) -> dict[Table, tuple[Column, ...]]:
+    columns: dict[Table, tuple[Column, ...]] = {}
+    for figure in figures:
+        needed = (figure.value, *([figure.count] if figure.count else []))
+        columns[figure.table] = tuple(
+            dict.fromkeys((*columns.get(figure.table, ()), *needed))
+        )
+    return columns
+
+
+def _scales_of_budget(
+    columns: Mapping[Table, tuple[Column, ...]], groups: Mapping[Table, int], offered: Rho
+) -> dict[tuple[Table, Column], float]:
+    """Scales that spend the offer, an equal share on every column; rounded up."""
+    share = offered.as_float / sum(map(len, columns.values()))
+    if share <= 0:
+        raise RequestError("the epsilon offered is too small to buy any answer; offer more")
+    return {
+        (table, column): max(
+            least_scale(column),
+            _rounded(
+                math.sqrt(unit_rho(column.bounds, groups[table]) / share) * (1 + 1e-9),
+                ROUND_CEILING,
+            ),
+        )
+        for table, of_table in columns.items()
+        for column in of_table
+    }
+
+
+def _scales_of_accuracy(
+    figures: Iterable[Figure], *, reference_group: int
+) -> dict[tuple[Table, Column], float]:
+    """Greatest scales that keep every figure's expected margin as asked; rounded down."""
+    scales: dict[tuple[Table, Column], float] = {}
+    for figure in figures:
+        for column, scale in _demands(figure, reference_group):
+            if scale < least_scale(column):
+                raise RequestError(
+                    f"{figure.key}: margin {figure.metric.margin:g} is finer than this service "
+                    "answers; ask for a wider one, or for larger groups"
+                )
+            key = figure.table, column
+            scales[key] = min(scales.get(key, math.inf), _rounded(scale, ROUND_FLOOR))
+    return scales
+
+
+def _demands(figure: Figure, reference_group: int) -> Iterable[tuple[Column, float]]:
+    """Scales at which `expected_margin` is the margin that the figure's metric asks for."""
+    asked = figure.metric.margin or 0.0
+    stored = asked * 10.0**figure.decimals
+    reach = max(abs(figure.clip[0] - figure.centre), abs(figure.clip[1] - figure.centre))
+    try:
+        match figure.metric:
+            case Sum() if figure.count is not None and figure.centre:
+                half = scale_of_margin(stored) / math.sqrt(2)
+                yield figure.value, half
+                yield figure.count, half / abs(figure.centre)
+            case Mean() | Rate() if figure.count is not None:
+                half = stored * reference_group / (Z * math.sqrt(2))
+                yield figure.value, half
+                yield figure.count, half / reach
+            case Quantile(levels=levels):
+                worst = max(max(level, 1 - level) for level in levels)
+                steps = len(figure.table.items)
+                yield figure.value, asked * reference_group / (Z * worst * math.sqrt(steps))
+            case _:
+                yield figure.value, scale_of_margin(stored)
+                if figure.count is not None:
+                    yield figure.count, scale_of_margin(stored)
+    except ValueError:
+        raise RequestError(
+            f"{figure.key}: margin {asked:g} is finer than one unit; ask for a wider one"
+        ) from None
+
+
+def _rounded(scale: float, rounding: str) -> float:
+    """Six significant digits, in the direction given, so that equal questions have equal noise."""
+    return float(Context(prec=6, rounding=rounding).create_decimal(Decimal(scale)))
+
+
+def _keys(
+    table: Table,
+    view: View,
+    years: tuple[str, ...],
+    chosen: Mapping[str, tuple[str, ...]],
+) -> pl.DataFrame:
+    """Every declared group that the filter keeps, in declared order; every column an Enum."""
+    axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for name in table.group_by:
+        dimension = view.dimension(name)
+        domain = dimension.domain if dimension else ()
+        kept = years if name == ACADEMIC_YEAR else chosen.get(name, domain)
+        axes[name] = (kept, domain)
+    if table.items:
+        axes[ITEM] = (table.items, table.items)
+    if not axes:
+        axes[EVERYONE] = (("all",), ("all",))
+    height = math.prod(len(kept) for kept, _ in axes.values())
+    if height > MAX_KEYS:
+        raise RequestError(
+            f"the question asks for {height} groups; at most {MAX_KEYS} are answered: "
+            "group by less, or filter"
+        )
+    keys = pl.DataFrame({"_": [0]})
+    for name, (kept, domain) in axes.items():
+        keys = keys.join(pl.DataFrame({name: kept}, schema={name: pl.Enum(domain)}), how="cross")
+    return keys.drop("_")

@@ -1,0 +1,292 @@
+"""Reading rows, once, under a ticket: the one place where private rows meet the mechanism.
+
+`rows_of_table` is all that happens to rows before OpenDP sees them; it handles each student's
+rows by themselves. Everything after OpenDP is arithmetic on noisy numbers.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from dpanalytics.ledger.journal import Ticket
+from dpanalytics.query.figures import Column, Condition, Figure, Table
+from dpanalytics.query.margins import (
+    CONFIDENCE,
+    Interval,
+    count_interval,
+    quantile_interval,
+    ratio_interval,
+    sum_interval,
+)
+
+from dpanalytics.query.plan import EVERYONE, ITEM, Plan, Release
+from dpanalytics.query.request import Histogram, Quantile, Sum
+from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, View
+
+FORMAT = "dpanalytics/release/v1"
+
+
+def release(plan: Plan, ticket: Ticket) -> bytes:
+    """Draw the noise that `ticket` paid for, and write the answer down as canonical JSON.
+
+    The ticket is proof that the debit is durable; noise is drawn once for each call, so the
+    caller stores the bytes under the ticket before anybody sees them.
+
+    Raises:
+        ReleaseFailed: the engine failed.
+        ValueError: the ticket is for another question.
+    """
+    if ticket.question != plan.digest:
+        raise ValueError("the ticket is for another question")
+    noisy = {r.table: r.mechanism.run(rows_of_table(plan, r)) for r in plan.releases}
+    answer = {
+        "format": FORMAT,
+        "question": plan.canonical,
+        "digest": plan.digest,
+        "title": plan.view.title,
+        "population": plan.snapshots[0].population,
+        "confidence": CONFIDENCE,
+        "rho_units": str(plan.cost.units),
+        "dimensions": list(plan.group_by),
+        "notes": list(_notes(plan)),
+        "rows": [
+            row
+            for figure in plan.figures
+            for row in _rows(figure, plan.release_of(figure), noisy[figure.table], plan)
+        ],
+    }
+    return json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def check_snapshots(plan: Plan) -> None:
+    """Refuse snapshots that don't fit the plan, before anything is charged; reads no row.
+
+    Raises:
+        RequestError: a column or dtype is not what the plan expects.
+    """
+    for each in plan.releases:
+        each.mechanism.check_rows(rows_of_table(plan, each))
+
+
+def rows_of_table(plan: Plan, release: Release) -> pl.LazyFrame:
+    """One row for each student and group of the table, with the columns to be summed.
+
+    A function of one student's records at a time: filters are on declared dimensions, rows are
+    combined within one student, academic year and group, and each value is clipped by itself.
+    """
+    table, view = release.table, plan.view
+    scans = [
+        _rows_of_year(snapshot.scan(), plan, release) for snapshot in plan.snapshots
+    ]
+    rows = pl.concat(scans)
+    measures = _measures(release)
+    conditions = {
+        c.name: c.condition for c in release.columns if c.condition and c.condition.where
+    }
+    varying = {name for name in table.group_by if name != ACADEMIC_YEAR}
+    if not set(view.grain) <= varying:
+        rows = rows.group_by(STUDENT, ACADEMIC_YEAR, *sorted(varying)).agg(
+            *(_combined(name, view) for name in measures),
+            *(pl.col(_met(name)).any() for name in conditions),
+        )
+    keys = [pl.col(name) for name in table.group_by]
+    if table.items:
+        keys.append(_step(table).alias(ITEM))
+    if not keys:
+        keys = [pl.lit("all").cast(pl.Enum(["all"])).alias(EVERYONE)]
+    if table.steps_of:
+        rows = rows.filter(pl.col(table.steps_of).is_not_null())
+    return rows.select(*keys, *(_value(c).alias(c.name) for c in release.columns if c.bounds))
+
+
+def _rows_of_year(
+    rows: pl.LazyFrame, plan: Plan, release: Release
+) -> pl.LazyFrame:
+    """The rows of one snapshot that the filter keeps, with each `where` of a rate told."""
+    for name, values in plan.chosen.items():
+        rows = rows.filter(_is_one_of(plan.view, name, values))
+    return rows.with_columns(
+        pl.all_horizontal(_is_one_of(plan.view, n, v) for n, v in c.condition.where).alias(_met(c.name))
+        for c in release.columns
+        if c.condition and c.condition.where
+    )
+
+
+def _is_one_of(view: View, name: str, values: Sequence[str]) -> pl.Expr:
+    """Whether a dimension has one of some values; compared by code, as Enum is stored."""
+    dimension = view.dimension(name)
+    domain = dimension.domain if dimension else ()
+    return pl.col(name).to_physical().is_in([domain.index(value) for value in values])
+
+
+def _met(name: str) -> str:
+    return f"met: {name}"
+
+
+def _measures(release: Release) -> tuple[str, ...]:
+    names = [c.measure for c in release.columns if c.measure]
+    names += [c.condition.measure for c in release.columns if c.condition and c.condition.measure]
+    if release.table.steps_of:
+        names.append(release.table.steps_of)
+    return tuple(dict.fromkeys(names))
+
+
+def _combined(name: str, view: View) -> pl.Expr:
+    """One student's rows of one group as one value; missing only where all are."""
+    measure, column = view.measure(name), pl.col(name)
+    if measure is None:
+        raise KeyError(name)
+    match measure.combine:
+        case "sum":
+            value = pl.when(column.is_not_null().any()).then(column.sum())
+        case "max":
+            value = column.max()
+        case "any":
+            value = (column != 0).any().cast(pl.Int64)
+        case "last":
+            order = pl.col(measure.order_by or "")
+            value = column.sort_by(order, column, nulls_last=False).last()
+    return value.alias(name)
+
+
+def _step(table: Table) -> pl.Expr:
+    """The step of a measure that a value lies in; values beyond an end lie in the end's step."""
+    value = pl.col(table.steps_of or "")
+    place = pl.sum_horizontal([pl.lit(0, pl.UInt32)]) if not table.cuts else value.cut(
+        [cut - 0.5 for cut in table.cuts], labels=list(table.items)
+    )
+    return place.cast(pl.String).cast(pl.Enum(table.items))
+
+
+def _value(column: Column) -> pl.Expr:
+    """A column's whole number of one row."""
+    if column.condition:
+        return _holds(column.name, column.condition).fill_null(value=False).cast(pl.Int64)
+    low, high = column.clip or (0, 0)
+    value = pl.col(column.measure or "").clip(low, high).cast(pl.Int64)
+    return (value - column.centre).fill_null(0)
+
+
+def _holds(name: str, condition: Condition) -> pl.Expr:
+    if condition.where:
+        return pl.col(_met(name))
+    value = pl.col(condition.measure or "")
+    holds = value.is_not_null()
+    if condition.at_least is not None:
+        holds &= value >= condition.at_least
+    if condition.at_most is not None:
+        holds &= value <= condition.at_most
+    return holds
+
+
+def _rows(
+    figure: Figure, release: Release, noisy: pl.DataFrame, plan: Plan
+) -> Iterator[dict[str, Any]]:
+    """The rows of an answer: a figure's estimate and margin in every group."""
+    name = figure.value.name
+    match figure.metric:
+        case Quantile(levels=levels):
+            for group, counts in _by_group(noisy, plan.group_by, name):
+                for level in sorted(set(levels)):
+                    found = quantile_interval(
+                        counts, figure.edges, level=level, scale=release.scale(figure.value)
+                    )
+                    found = _times(found, 10.0**-figure.decimals)
+                    yield _row(group, figure, f"{level:g}", found, students=sum(counts))
+        case _:
+            for row in noisy.iter_rows(named=True):
+                group = {n: row[n] for n in plan.group_by}
+                item = row.get(ITEM)
+                if isinstance(figure.metric, Histogram) and figure.metric.dimension:
+                    item = row[figure.metric.dimension]
+                students = row[figure.count.name] if figure.count else None
+                yield _row(group, figure, item, _interval(figure, release, row), students=students)
+
+
+def _interval(figure: Figure, release: Release, row: Mapping[str, int]) -> Interval:
+    value, scale = row[figure.value.name], release.scale(figure.value)
+    if figure.count is None:
+        if isinstance(figure.metric, Sum):
+            return sum_interval(value, scale, decimals=figure.decimals)
+        return count_interval(value, scale)
+    count, count_scale = row[figure.count.name], release.scale(figure.count)
+    centre = figure.centre
+    numerator = value + centre * count
+    variance = scale**2 + (centre * count_scale) ** 2
+    if isinstance(figure.metric, Sum):
+        return sum_interval(numerator, variance**0.5, decimals=figure.decimals)
+    found = ratio_interval(
+        numerator,
+        count,
+        variance_numerator=variance,
+        variance_denominator=count_scale**2,
+        covariance=centre * count_scale**2,
+        bounds=(float(figure.clip[0]), float(figure.clip[1])),
+    )
+    return _times(found, 10.0**-figure.decimals)
+
+
+def _times(found: Interval, unit: float) -> Interval:
+    return Interval(
+        found.estimate * unit, found.low * unit, found.high * unit, found.margin * unit,
+        found.swamped,
+    )
+
+
+def _row(
+    group: Mapping[str, str],
+    figure: Figure,
+    item: str | None,
+    found: Interval,
+    *,
+    students: int | None,
+) -> dict[str, Any]:
+    return {
+        "group": dict(group),
+        "metric": figure.key,
+        "item": item,
+        "unit": figure.unit,
+        "estimate": _tidy(found.estimate),
+        "margin": _tidy(found.margin),
+        "low": _tidy(found.low),
+        "high": _tidy(found.high),
+        "swamped": found.swamped,
+        "students": students,
+    }
+
+
+def _tidy(value: float) -> float | int:
+    """Whole numbers as such, others to nine significant digits."""
+    return int(value) if value == int(value) else float(f"{value:.9g}")
+
+
+def _by_group(
+    noisy: pl.DataFrame, group_by: Sequence[str], column: str
+) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """Counts by step of each group, in the order of the keys."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row in noisy.iter_rows(named=True):
+        groups.setdefault(tuple(row[n] for n in group_by), []).append(row[column])
+    for values, counts in groups.items():
+        yield dict(zip(group_by, values, strict=True)), counts
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    """What an answer's reader must know besides the margin."""
+    if len(plan.academic_years) > 1 and ACADEMIC_YEAR not in plan.group_by:
+        yield "A student is counted once for each academic year."
+    for figure in plan.figures:
+        if figure.value.clip and figure.value.measure:
+            unit = 10.0**-figure.decimals
+            low, high = (f"{end * unit:g}" for end in figure.value.clip)
+            yield (
+                f"{figure.key}: a student's value below {low} counts as {low}, "
+                f"above {high} as {high} ({figure.unit})."
+            )
+    limits = "; ".join(f"{c.groups} of {' and '.join(c.by)}" for c in plan.view.contributions)
+    if limits:
+        yield f"Of one student, at most so many groups count in an academic year: {limits}."
+
+

@@ -1,0 +1,242 @@
+"""The language of questions: closed, small, and the only way to ask.
+
+A question names a view, filters and groups by its dimensions, and lists metrics. It is compiled
+here and in `plan.py`; no plan, expression or SQL is ever accepted from outside (gate 4).
+Pure: nothing here reads a file or a row.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dpanalytics.errors import RequestError
+from dpanalytics.schema.view import View
+
+MAX_BINS = 500
+
+Finite = Annotated[Decimal, Field(allow_inf_nan=False, ge=-(10**9), le=10**9)]
+Margin = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Span(_Wire):
+    """Values of a dimension from one to another in its declared order, both included."""
+
+    first: Text = Field(alias="from")
+    last: Text = Field(alias="to")
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, coerce_numbers_to_str=True
+    )
+
+
+Filter = dict[Text, Span | tuple[Annotated[Text, Field(coerce_numbers_to_str=True)], ...]]
+"""Dimension to the values that are kept: a list, or a span."""
+
+
+class Students(_Wire):
+    """How many students are in the group."""
+
+    metric: Literal["students"] = "students"
+    margin: Margin | None = None
+    """Accuracy wanted, in students."""
+
+
+class Sum(_Wire):
+    """Sum over students of a measure, each student's value clipped to the bounds."""
+
+    metric: Literal["sum"] = "sum"
+    measure: Text
+    bounds: tuple[Finite, Finite] | None = None
+    """In the measure's unit; the view's own bounds by default."""
+    margin: Margin | None = None
+    """Accuracy wanted, in the measure's unit."""
+
+
+class Mean(_Wire):
+    """Mean over students of a measure, each student's value clipped to the bounds."""
+
+    metric: Literal["mean"] = "mean"
+    measure: Text
+    bounds: tuple[Finite, Finite] | None = None
+    margin: Margin | None = None
+    """Accuracy wanted for a group of `reference_group` students, in the measure's unit."""
+
+
+class Rate(_Wire):
+    """Share of students with a row that has one of some dimension values, or a measure in a range.
+
+    Either `where`, or `measure` with `at_least`, `at_most` or both.
+    """
+
+    metric: Literal["rate"] = "rate"
+    where: Filter | None = None
+    measure: Text | None = None
+    at_least: Finite | None = None
+    at_most: Finite | None = None
+    margin: Margin | None = None
+    """Accuracy wanted for a group of `reference_group` students, as a share (0.02: 2 points)."""
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        limits = self.at_least is not None or self.at_most is not None
+        if not (self.where if self.measure is None else limits and self.where is None):
+            raise ValueError("a rate takes either where, or measure with at_least or at_most")
+        if self.measure is None and limits:
+            raise ValueError("at_least and at_most need a measure")
+        if (
+            self.at_least is not None
+            and self.at_most is not None
+            and self.at_least > self.at_most
+        ):
+            raise ValueError("at_least must not be above at_most")
+        return self
+
+
+class Quantile(_Wire):
+    """Values below which given shares of the students lie, from counts in steps of a measure."""
+
+    metric: Literal["quantile"] = "quantile"
+    measure: Text
+    levels: tuple[Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)], ...] = Field(
+        default=(0.25, 0.5, 0.75), min_length=1, max_length=20
+    )
+    bounds: tuple[Finite, Finite] | None = None
+    step: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Width of a step in the measure's unit; a hundredth of the bounds by default."""
+    margin: Margin | None = None
+    """Accuracy wanted for a group of `reference_group` students, as a share of them."""
+
+
+class Histogram(_Wire):
+    """Students by ranges of a measure, or by values of a dimension."""
+
+    metric: Literal["histogram"] = "histogram"
+    measure: Text | None = None
+    cuts: tuple[Finite, ...] | None = Field(default=None, min_length=1, max_length=MAX_BINS - 1)
+    """Rising inner edges, in the measure's unit: 40, 70 makes under 40, 40 to under 70, 70 up."""
+    dimension: Text | None = None
+    margin: Margin | None = None
+    """Accuracy wanted, in students."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.dimension is None) == (self.measure is None):
+            raise ValueError("a histogram takes either dimension, or measure with cuts")
+        if (self.measure is None) != (self.cuts is None):
+            raise ValueError("cuts belong to the histogram of a measure, which needs them")
+        if self.cuts and any(a >= b for a, b in zip(self.cuts, self.cuts[1:], strict=False)):
+            raise ValueError("cuts must rise")
+        return self
+
+
+Metric = Annotated[
+    Students | Sum | Mean | Rate | Quantile | Histogram, Field(discriminator="metric")
+]
+
+
+class Question(_Wire):
+    """A question for the macro door, as it travels in JSON."""
+
+    view: Text
+    academic_years: tuple[Text, ...] = Field(min_length=1, max_length=50)
+    purpose: Text
+    filter: Filter = Field(default_factory=dict)
+    group_by: tuple[Text, ...] = Field(default=(), max_length=8)
+    metrics: tuple[Metric, ...] = Field(min_length=1, max_length=20)
+    epsilon: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] | None = None
+    """Budget offered, at the delta of the consumer's grant; or else a margin in every metric."""
+    reference_group: Annotated[int, Field(ge=1, le=10**8)] = 500
+    """Size of group for which margins of means, rates and quantiles are stated beforehand."""
+
+    @model_validator(mode="after")
+    def _budget_or_accuracy(self) -> Self:
+        with_margin = sum(m.margin is not None for m in self.metrics)
+        if self.epsilon is None and with_margin < len(self.metrics):
+            raise ValueError("give epsilon, or else a margin in every metric")
+        if self.epsilon is not None and with_margin:
+            raise ValueError("give epsilon or margins, not both")
+        return self
+
+
+def parse_question(payload: object) -> Question:
+    """The question in a JSON object.
+
+    Raises:
+        RequestError: with the place of every fault, what was got and what is allowed.
+    """
+    try:
+        return Question.model_validate(payload)
+    except ValidationError as error:
+        faults = "; ".join(_in_words(fault) for fault in error.errors(include_url=False)[:5])
+        raise RequestError(f"question refused: {faults}") from None
+
+
+def parse_question_json(text: str | bytes) -> Question:
+    """The question in JSON text.
+
+    Raises:
+        RequestError: as `parse_question`, also where the text is no JSON.
+    """
+    try:
+        return Question.model_validate_json(text)
+    except ValidationError as error:
+        faults = "; ".join(_in_words(fault) for fault in error.errors(include_url=False)[:5])
+        raise RequestError(f"question refused: {faults}") from None
+
+
+def _in_words(fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"]) or "question"
+    message = fault["msg"].removeprefix("Value error, ")
+    got = fault.get("input")
+    shown = f" (got {got!r})" if isinstance(got, (str, int, float)) and len(repr(got)) < 60 else ""
+    return f"{place}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def chosen_values(filters: Filter, view: View) -> Mapping[str, tuple[str, ...]]:
+    """The values that filters keep, per dimension, each in declared order.
+
+    A filter that keeps a dimension's whole domain is left out, so that two spellings of one
+    question become the same.
+
+    Raises:
+        RequestError: an unknown dimension or value, an empty list, or a span that runs backwards.
+    """
+    chosen: dict[str, tuple[str, ...]] = {}
+    for name in sorted(filters):
+        dimension = view.dimension(name)
+        if dimension is None:
+            raise RequestError(
+                f"filter {name!r}: no such dimension in view {view.name}; "
+                f"it has {', '.join(dimension_names(view))}"
+            )
+        domain, wanted = dimension.domain, filters[name]
+        ends = (wanted.first, wanted.last) if isinstance(wanted, Span) else wanted
+        if unknown := [value for value in ends if value not in domain]:
+            raise RequestError(
+                f"filter {name!r}: {unknown[0]!r} is not one of its values; {_listed(domain)}"
+            )
+        if isinstance(wanted, Span):
+            kept = domain[domain.index(wanted.first) : domain.index(wanted.last) + 1]
+        else:
+            kept = tuple(value for value in domain if value in set(wanted))
+        if not kept:
+            raise RequestError(f"filter {name!r} keeps no value; name at least one")
+        if kept != domain:
+            chosen[name] = kept
+    return chosen
+
+
+def dimension_names(view: View) -> tuple[str, ...]:
+    """Names of all dimensions, the academic year first."""
+    return ("academic_year", *(d.name for d in view.dimensions))
+
+
+def _listed(domain: tuple[str, ...]) -> str:
+    shown = ", ".join(domain[:12])
+    return f"allowed: {shown}" + (f" and {len(domain) - 12} more" if len(domain) > 12 else "")

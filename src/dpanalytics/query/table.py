@@ -1,0 +1,101 @@
+"""Answers as tables: one row for each group, metric and item. Holds noisy values only."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from dpanalytics.query.hesa import for_publication
+
+FIGURES = ("estimate", "margin", "low", "high")
+
+
+def to_frame(content: Mapping[str, Any]) -> pl.DataFrame:
+    """An answer's rows: its dimensions, `metric`, `item`, `unit`, the figures and `swamped`."""
+    dimensions = content["dimensions"]
+    rows = [
+        {name: row["group"][name] for name in dimensions}
+        | {"metric": row["metric"], "item": row["item"], "unit": row["unit"]}
+        | {figure: float(row[figure]) for figure in FIGURES}
+        | {"swamped": row["swamped"]}
+        for row in content["rows"]
+    ]
+    schema = dict.fromkeys([*dimensions, "metric", "item", "unit"], pl.String()) | dict.fromkeys(
+        FIGURES, pl.Float64()
+    )
+    return pl.DataFrame(rows, schema=schema | {"swamped": pl.Boolean()})
+
+
+def to_hesa_frame(content: Mapping[str, Any]) -> pl.DataFrame:
+    """The same in the output mode `hesa`: figures as text, with totals, `..` where not shown."""
+    rows = for_publication(content["rows"], dimensions=content["dimensions"])
+    return pl.DataFrame(
+        [
+            {name: row["group"][name] for name in content["dimensions"]}
+            | {"metric": row["metric"], "item": row["item"], "unit": row["unit"]}
+            | {figure: _text(row[figure]) for figure in FIGURES}
+            for row in rows
+        ],
+        schema=dict.fromkeys(
+            [*content["dimensions"], "metric", "item", "unit", *FIGURES], pl.String()
+        ),
+    )
+
+
+def to_csv(frame: pl.DataFrame) -> str:
+    """CSV in which no cell can start a formula in a spreadsheet."""
+    text = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+    return frame.with_columns(_inert(name) for name in text).write_csv()
+
+
+def _inert(name: str) -> pl.Expr:
+    """Text that begins like a formula, and is no number, gets an apostrophe before it."""
+    column = pl.col(name)
+    looks = column.str.contains(r"^[=+\-@\t\r]") & ~column.str.contains(r"^-?\d+(\.\d+)?$")
+    return pl.when(looks).then(pl.concat_str(pl.lit("'"), column)).otherwise(column).alias(name)
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}" if value % 1 else f"{value:.0f}"
+
+
+def wide(content: Mapping[str, Any], *, hesa: bool = False) -> tuple[list[str], list[list[str]]]:
+    """An answer for people: one line a group, one column for each metric and item.
+
+    Returns column heads and lines; a cell reads `estimate ± margin`, with `?` behind it where
+    the margin swamps the estimate.
+    """
+    dimensions: Sequence[str] = content["dimensions"]
+    rows = (
+        for_publication(content["rows"], dimensions=dimensions) if hesa else content["rows"]
+    )
+    heads: dict[str, None] = {}
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        head = row["metric"] if row["item"] is None else f"{row['metric']} {row['item']}"
+        heads[head] = None
+        group = tuple(row["group"][name] for name in dimensions)
+        lines.setdefault(group, {})[head] = _cell(row)
+    return [*dimensions, *heads], [
+        [*group, *(cells.get(head, "") for head in heads)] for group, cells in lines.items()
+    ]
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if isinstance(row["estimate"], str):
+        return row["estimate"]
+    if isinstance(row["margin"], str):
+        return figure_text(row["estimate"], row["unit"])
+    shown = figure_text(row["estimate"], row["unit"], margin=row["margin"])
+    return f"{shown} ?" if row["swamped"] else shown
+
+
+def figure_text(estimate: float, unit: str, *, margin: float | None = None) -> str:
+    """An estimate for people, as precise as its margin makes sense of; shares as per cent."""
+    scale, mark = (100.0, " %") if unit == "share" else (1.0, "")
+    estimate, within = estimate * scale, (margin or 0.0) * scale
+    places = 0 if within >= 10 or estimate == int(estimate) == 0 else 1 if within >= 0.5 else 2
+    if unit == "students" or (margin is not None and within == int(within) and within >= 1):
+        places = 0
+    text = f"{estimate:,.{places}f}"
+    return f"{text}{mark}" if margin is None else f"{text} ± {within:,.{places}f}{mark}"

@@ -1,0 +1,19 @@
+"""What may be declared: shapes, rules, and the files they come from.
+
+| file | what lives there |
+|---|---|
+| category.py | kinds of data, and which are never used (policy 4.4) |
+| purpose.py | what analytics may be used for, and never (policy 2.3b, 2.5) |
+| source.py | the declaration of a source and its columns |
+| view.py | the declaration of a view: dimensions, measures, contribution limits |
+| budget.py | the declaration of consumers, their grants, and the caps of the years |
+| sqlgrammar.py | which pieces of SQL a view may be made of; anything else is refused |
+| sqltypes.py | what an expression yields, and the same expression written for the engine |
+| sqlsteps.py | one checked query as steps so small that an engine can't misread them |
+| sqlcheck.py | the check that every row of a view depends on one student's records |
+| declared.py | reads schemas/ and budgets/, checks them against each other |
+| jsonschema.py | JSON Schemas of the declarations, for editors |
+
+Only `declared.py` reads files and only `jsonschema.py` writes any; the rest is pure. This room
+knows of no store, no ledger and no engine.
+"""

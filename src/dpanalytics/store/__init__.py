@@ -1,0 +1,11 @@
+"""Where records lie: sources as loaded, and the snapshots that questions are asked of.
+
+| file | what lives there |
+|---|---|
+| sources.py | loaded sources: one Parquet file a load, pseudonyms in place of identifiers |
+| views.py | from a view's rows to bounded rows, one student at a time; and the check of the result |
+| snapshots.py | snapshots: versions of a view and academic year, one of them current |
+
+Files here hold records of students, under pseudonyms or bare numbers: only the accounts that run
+the service read them. This room knows of no key, no consent and no budget.
+"""
