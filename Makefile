@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Where `make demo` and `make serve` keep their home.
+# Where `make demo` leaves its files and its home, which `make serve` serves.
 DEMO := demo
 # A directory with the real OULAD files; without it, `make demo` makes up a university.
 OULAD ?=
 # For `make lock`; LOCK_FLAGS=--upgrade takes newer releases.
 UV ?= uv
+LOCK_FLAGS ?=
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
@@ -47,13 +48,13 @@ lint: $(READY) ## check format, style, types and import contracts
 check: lint test-all ## all that a change must pass
 
 bench: $(READY) ## measure against the figures to reach (minutes)
-	$(BIN)/python -m benchmarks
+	@set -e; for each in benchmarks/[a-z]*.py; do echo "$$each"; $(BIN)/python "$$each"; done
 
 serve: $(READY) ## serve the home of the demonstration on this machine
-	$(BIN)/dpanalytics serve --home $(DEMO)
+	$(BIN)/dpanalytics serve --home $(DEMO)/home
 
 schemas: $(READY) ## write the JSON Schemas of the declarations
-	$(BIN)/dpanalytics schemas
+	$(BIN)/dpanalytics declarations schemas
 
 lock: ## pin requirements/ to what pyproject.toml allows, with hashes (needs uv)
 	$(LOCK) $(LOCK_FLAGS) --extra dev --output-file requirements/dev.txt pyproject.toml requirements/build.in

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import Protocol
 
 import polars as pl
@@ -37,6 +37,10 @@ class Load(Protocol):
     def id(self) -> str:
         """Names the load within its source."""
 
+    @property
+    def key_id(self) -> str | None:
+        """Which pseudonym key; None of a public table."""
+
 
 class Sources(Protocol):
     """Where loaded sources lie."""
@@ -64,19 +68,6 @@ class SnapshotReport:
     """Rows given their student's one value, by constant dimension."""
     seconds: float
     """From the start of the whole build to the publishing of this snapshot."""
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A snapshot written and verified, not yet published."""
-
-    academic_year: str
-    path: Path
-    rows_built: int
-    rows_kept: int
-    students: int
-    dropped: Mapping[str, int]
-    rewritten: Mapping[str, int]
 
 
 def build_snapshots(
@@ -143,17 +134,15 @@ def build_snapshots(
             # 7. What lies on the disk is what counts: it is read back and checked anew.
             if broken := faults(pl.scan_parquet(path), view, year):
                 raise SnapshotError(f"view {view.name} for {year}: {'; '.join(broken)}")
-            drafts.append(
-                _Draft(
-                    academic_year=year,
-                    path=path,
-                    rows_built=block.height,
-                    rows_kept=numbered.height,
-                    students=numbered.get_column(STUDENT).n_unique(),
-                    dropped={**dropped, **result.dropped},
-                    rewritten=result.rewritten,
-                )
+            report = partial(
+                SnapshotReport,
+                rows_built=block.height,
+                rows_kept=numbered.height,
+                students=numbered.get_column(STUDENT).n_unique(),
+                dropped={**dropped, **result.dropped},
+                rewritten=result.rewritten,
             )
+            drafts.append((year, path, report))
 
         # 8. Published only when all years are good; each replaces its earlier version at once.
         provenance = Provenance(
@@ -164,9 +153,9 @@ def build_snapshots(
             view_digest=view_digest(view),
         )
         reports = []
-        for draft in drafts:
-            snapshot = workshop.publish(draft.path, draft.academic_year, provenance, seed=seed)
-            reports.append(_report(draft, snapshot, seconds=(clock() - started).total_seconds()))
+        for year, path, report in drafts:
+            snapshot = workshop.publish(path, year, provenance, seed=seed)
+            reports.append(report(snapshot=snapshot, seconds=(clock() - started).total_seconds()))
     return tuple(reports)
 
 
@@ -186,18 +175,20 @@ def _read_sources(
 ) -> tuple[dict[str, pl.LazyFrame], tuple[str, ...]]:
     """A frame for each source of the view, not yet read, and the loads that it is made of."""
     names = (*checked.student_sources, *checked.public_sources)
-
-    def standing() -> tuple[str, ...]:
-        return tuple(f"{name}/{load.id}" for name in names for load in sources.loads(name))
-
-    loads = standing()
-    for name in names:
-        if not any(load.startswith(f"{name}/") for load in loads):
-            raise SnapshotError(f"view {checked.view.name}: nothing is loaded for source {name}")
+    loads = {name: tuple(sources.loads(name)) for name in names}
+    if absent := [name for name in names if not loads[name]]:
+        raise SnapshotError(
+            f"view {checked.view.name}: nothing is loaded for source {', '.join(absent)}"
+        )
+    if len({load.key_id for name in checked.student_sources for load in loads[name]}) > 1:
+        raise SnapshotError(
+            f"view {checked.view.name}: its sources were loaded under several pseudonym keys, so "
+            "one student has several pseudonyms; load them again under one key"
+        )
     frames = {name: _wide(sources.scan(declared[name])) for name in names}
-    if standing() != loads:
+    if any(tuple(sources.loads(name)) != loads[name] for name in names):
         raise SnapshotError(f"view {checked.view.name}: a source was loaded meanwhile; build again")
-    return frames, loads
+    return frames, tuple(f"{name}/{load.id}" for name in names for load in loads[name])
 
 
 def _wide(records: pl.LazyFrame) -> pl.LazyFrame:
@@ -224,15 +215,3 @@ def _engine_errors_silenced(view: View) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or "no reason given"
         raise SnapshotError(f"view {view.name}: the store failed: {reason}") from None
-
-
-def _report(draft: _Draft, snapshot: Snapshot, *, seconds: float) -> SnapshotReport:
-    return SnapshotReport(
-        snapshot=snapshot,
-        rows_built=draft.rows_built,
-        rows_kept=draft.rows_kept,
-        students=draft.students,
-        dropped=draft.dropped,
-        rewritten=draft.rewritten,
-        seconds=seconds,
-    )

@@ -74,22 +74,35 @@ def epsilon_of(loss: Rho, delta: float) -> float:
     return float(_unit_gaussian().map(distance).epsilon(delta))
 
 
+@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)
 def rho_of(epsilon: float, delta: float) -> Rho:
     """The greatest loss whose epsilon at `delta` is at most `epsilon`.
 
-    `epsilon` above 0, at most 1000. Found by bisection on `epsilon_of`, which rises with loss.
+    `epsilon` above 0, at most 1000; `delta` as in `epsilon_of`, which rises with loss.
     """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta {delta}; must be above 0 and below 1")
     if not 0 < epsilon <= MAX_EPSILON:
         raise ValueError(f"epsilon {epsilon}; must be above 0 and at most {MAX_EPSILON:g}")
-    low, high = 0, UNITS_PER_RHO
-    while epsilon_of(Rho(high), delta) <= epsilon:
+    # The plain conversion (Bun and Steinke 2016, Proposition 1.3) is looser, so this is below.
+    log = math.log(1 / delta)
+    low = max(0, Rho.cap((math.sqrt(log + epsilon) - math.sqrt(log)) ** 2).units - 1)
+    high = 2 * low + 1
+    while (above := epsilon_of(Rho(high), delta)) <= epsilon:
         low, high = high, 2 * high
+    below = epsilon_of(Rho(low), delta)
     while high - low > 1:
-        middle = (low + high) // 2
-        if epsilon_of(Rho(middle), delta) <= epsilon:
-            low = middle
-        else:
-            high = middle
+        # Nearly a straight line: look closely on both sides of where it would cross.
+        guess = low + int((high - low) * (epsilon - below) / (above - below))
+        margin = (high - low) // 64 + 1
+        for probe in (guess - margin, guess + margin, (low + high) // 2):
+            if low < probe < high:
+                found = epsilon_of(Rho(probe), delta)
+                if found <= epsilon:
+                    low, below = probe, found
+                else:
+                    high, above = probe, found
     return Rho(low)
 
 
@@ -97,7 +110,5 @@ def rho_of(epsilon: float, delta: float) -> Rho:
 def _unit_gaussian() -> Any:
     """A Gaussian measurement of scale 1 under zCDP, translated to a privacy profile."""
     dp.enable_features("contrib")
-    gaussian = dp.m.make_gaussian(
-        dp.atom_domain(T=int), dp.absolute_distance(T=float), scale=1.0
-    )
+    gaussian = dp.m.make_gaussian(dp.atom_domain(T=int), dp.absolute_distance(T=float), scale=1.0)
     return dp.c.make_zCDP_to_approxDP(gaussian)

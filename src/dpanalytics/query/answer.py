@@ -283,4 +283,3 @@ def _year(grant: Account, cap: Account | None, cost: Rho) -> YearEstimate:
         left_after=epsilon_of(left.minus(cost), grant.delta) if allowed else None,
         cap_allows=cap is not None and cost <= cap.cap.minus(cap.spent),
     )
-

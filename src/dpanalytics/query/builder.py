@@ -27,7 +27,9 @@ class QuestionBuilder:
 
     def where(self, **filters: Sequence[str | int]) -> Self:
         """Keep these values of these dimensions."""
-        kept = self.payload.get("filter", {}) | {n: [str(v) for v in vs] for n, vs in filters.items()}
+        kept = self.payload.get("filter", {}) | {
+            n: [str(v) for v in vs] for n, vs in filters.items()
+        }
         return self._with(filter=kept)
 
     def between(self, dimension: str, first: str | int, last: str | int) -> Self:

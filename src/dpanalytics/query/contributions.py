@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from dpanalytics.schema.view import ACADEMIC_YEAR, Dimension, View
 
 
-def max_groups(
-    view: View, group_by: Sequence[str], chosen: Mapping[str, tuple[str, ...]]
-) -> int:
+def max_groups(view: View, group_by: Sequence[str], chosen: Mapping[str, tuple[str, ...]]) -> int:
     """Most groups of `group_by` in which one student's records of one academic year appear.
 
     `chosen` holds the values that the question's filter keeps. Three facts are combined: a
@@ -21,14 +19,10 @@ def max_groups(
     that covers the dimensions is the answer; dimensions constant for a student add nothing.
     """
     varying = tuple(
-        name
-        for name in group_by
-        if name != ACADEMIC_YEAR and not _dimension(view, name).constant
+        name for name in group_by if name != ACADEMIC_YEAR and not _dimension(view, name).constant
     )
     limits = [(set(c.by), c.groups) for c in view.contributions]
-    limits += [
-        ({name}, len(chosen.get(name, _dimension(view, name).domain))) for name in varying
-    ]
+    limits += [({name}, len(chosen.get(name, _dimension(view, name).domain))) for name in varying]
     bits = {name: 1 << place for place, name in enumerate(varying)}
     masks = [(sum(bits[n] for n in by if n in bits), groups) for by, groups in limits]
     everything = (1 << len(varying)) - 1

@@ -3,6 +3,8 @@
 Pure: a metric and a view in, names and bounds out; `plan.py` adds noise and price.
 """
 
+import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from dpanalytics.query.request import (
     Sum,
     chosen_values,
     dimension_names,
+    listed,
+    shortened,
 )
 from dpanalytics.schema.view import Measure, View
 
@@ -52,7 +56,8 @@ class Column:
     """Counts 1 where it holds, else 0."""
 
 
-STUDENTS = Column("students")
+STUDENTS = Column("count(students)")
+"""Names of columns hold a bracket, which names in a view can't."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ def group_columns(names: Sequence[str], view: View) -> tuple[str, ...]:
     known = dimension_names(view)
     if unknown := [name for name in names if name not in known]:
         raise RequestError(
-            f"group_by: {unknown[0]!r} is no dimension of view {view.name}; "
-            f"it has {', '.join(known)}"
+            f"group_by: {shortened(unknown[0])!r} is no dimension of view {view.name}; "
+            f"it has {listed(known)}"
         )
     if len(set(names)) != len(names):
         raise RequestError("group_by: name each dimension once")
@@ -117,15 +122,13 @@ def figures_of(
     """
     base = Table(group_by)
     centred = {
-        (m.measure, _clip(m, _measure(m.measure, view)))
-        for m in metrics
-        if isinstance(m, Mean)
+        (m.measure, _clip(m, _measure(m.measure, view))) for m in metrics if isinstance(m, Mean)
     }
     figures = sorted((_figure(m, view, base, centred) for m in metrics), key=lambda f: f.key)
     keys = [figure.key for figure in figures]
     if len(set(keys)) != len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)
-        raise RequestError(f"metrics: {twice} is asked for twice")
+        raise RequestError(f"metrics: {shortened(twice, 200)} is asked for twice")
     return tuple(figures)
 
 
@@ -190,7 +193,7 @@ def _rate(metric: Rate, view: View, base: Table) -> Figure:
         if not chosen:
             raise RequestError("rate: where keeps every value, so the share is always 1")
         condition = Condition(where=tuple(sorted(chosen.items())))
-        spelt = " and ".join(f"{n}={'|'.join(v)}" for n, v in condition.where)
+        spelt = " and ".join(f"{n}={'|'.join(map(_quoted, v))}" for n, v in condition.where)
         count = STUDENTS
     else:
         measure = _measure(metric.measure or "", view)
@@ -210,8 +213,8 @@ def _rate(metric: Rate, view: View, base: Table) -> Figure:
 def _by_values(metric: Histogram, name: str, view: View, base: Table) -> Figure:
     if view.dimension(name) is None or name in base.group_by:
         raise RequestError(
-            f"histogram: dimension {name!r}; name one of {', '.join(dimension_names(view))} "
-            "that the question does not group by"
+            f"histogram: dimension {shortened(name)!r}; name one that the question does not group "
+            f"by, of {listed(dimension_names(view))}"
         )
     table = Table(group_columns((*base.group_by, name), view))
     return Figure(f"histogram({name})", metric, "students", table, STUDENTS)
@@ -223,7 +226,7 @@ def _by_cuts(metric: Histogram, view: View, base: Table) -> Figure:
     spelt = tuple(_shown(cut, measure) for cut in cuts)
     if len(set(cuts)) != len(cuts):
         raise RequestError(f"histogram: cuts are finer than {measure.name} is measured")
-    middle = (f"{a} to under {b}" for a, b in zip(spelt, spelt[1:], strict=False))
+    middle = (f"{a} to under {b}" for a, b in itertools.pairwise(spelt))
     items = (f"under {spelt[0]}", *middle, f"{spelt[-1]} and over")
     table = Table(base.group_by, steps_of=measure.name, cuts=cuts, items=items)
     return Figure(
@@ -269,8 +272,8 @@ def _quantile(metric: Quantile, view: View, base: Table) -> Figure:
 def _measure(name: str, view: View) -> Measure:
     measure = view.measure(name)
     if measure is None:
-        known = ", ".join(m.name for m in view.measures) or "none"
-        raise RequestError(f"{name!r} is no measure of view {view.name}; it has {known}")
+        known = listed([m.name for m in view.measures])
+        raise RequestError(f"{shortened(name)!r} is no measure of view {view.name}; it has {known}")
     return measure
 
 
@@ -285,6 +288,11 @@ def _clip(metric: Sum | Mean | Quantile, measure: Measure) -> tuple[int, int]:
             "the first must be below the second, both within plus or minus 10**9 stored units"
         )
     return low, high
+
+
+def _quoted(value: str) -> str:
+    """A value as it stands in a key; between quotes where it could be taken for two."""
+    return json.dumps(value) if any(mark in value for mark in '|="') else value
 
 
 def _stored(value: Decimal | None, measure: Measure, rounding: str) -> int | None:

@@ -8,6 +8,7 @@ fewer than 22.5 individuals and averages on 7 or fewer not shown.
 
 import math
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 NOT_SHOWN = ".."
@@ -17,8 +18,17 @@ LEAST_FOR_AVERAGE = 7
 
 
 def rounded_count(count: float) -> int:
-    """A count to the nearest 5, halves up; under 2.5 it is 0."""
-    return max(0, 5 * math.floor(count / 5 + 0.5))
+    """A count to the nearest 5, halves up; under 2.5 it is 0, as where noise made it negative."""
+    return max(0, rounded_sum(count))
+
+
+def rounded_sum(value: float) -> int:
+    """A sum of a measure to the nearest 5, halves up; it may be negative."""
+    return 5 * math.floor(Fraction(value) / 5 + Fraction(1, 2))
+
+
+ROUNDED = {"students": rounded_count, "histogram": rounded_count, "sum": rounded_sum}
+"""Metrics that are rounded and have totals."""
 
 
 def shown_share(share: float, students: float) -> float | str:
@@ -31,11 +41,6 @@ def shown_average(average: float, students: float) -> float | str:
     return NOT_SHOWN if students <= LEAST_FOR_AVERAGE else average
 
 
-def total(counts: Iterable[float]) -> int:
-    """A total: added first, rounded after."""
-    return rounded_count(math.fsum(counts))
-
-
 def for_publication(
     rows: Iterable[Mapping[str, Any]], *, dimensions: Iterable[str]
 ) -> list[dict[str, Any]]:
@@ -43,15 +48,16 @@ def for_publication(
 
     Shares and averages are judged by the noisy count of students on which they rest, which an
     answer's rows carry as `students`. A row that is not shown has neither estimate nor margin.
-    Sums of a measure are rounded as counts are.
+    Sums of a measure are rounded as counts are, but keep their sign. Totals are added first and
+    rounded after.
     """
     published: list[dict[str, Any]] = []
     totals: dict[tuple[str, str | None], list[float]] = {}
     for row in rows:
         shown = dict(row)
         kind, estimate, students = row["metric"].split("(")[0], row["estimate"], row["students"]
-        if kind in ("students", "histogram", "sum"):
-            shown["estimate"] = rounded_count(estimate)
+        if kind in ROUNDED:
+            shown["estimate"] = ROUNDED[kind](estimate)
             totals.setdefault((row["metric"], row["item"]), []).append(estimate)
         elif kind == "rate":
             shown["estimate"] = shown_share(estimate, students)
@@ -68,7 +74,7 @@ def for_publication(
                 "metric": metric,
                 "item": item,
                 "unit": next(r["unit"] for r in published if r["metric"] == metric),
-                "estimate": total(counts),
+                "estimate": ROUNDED[metric.split("(")[0]](math.fsum(counts)),
                 "margin": NOT_SHOWN,
                 "low": NOT_SHOWN,
                 "high": NOT_SHOWN,

@@ -98,8 +98,8 @@ def ratio_interval(
     ratio = numerator / denominator
     margin = max(ratio - ends[0], ends[1] - ratio)
     estimate = min(max(ratio, low), high)
-    inside = (min(max(end, low), high) for end in ends)
-    return Interval(estimate, *inside, margin, swamped=margin >= (high - low) / 4)
+    first, last = (min(max(end, low), high) for end in ends)
+    return Interval(estimate, first, last, margin, swamped=margin >= (high - low) / 4)
 
 
 def quantile_interval(
@@ -118,9 +118,7 @@ def quantile_interval(
     k, total = len(counts), sum(counts)
     cumulative = [0, *itertools.accumulate(counts)]
     statistics = [below - level * total for below in cumulative]
-    slack = [
-        Z * scale * math.sqrt((1 - level) ** 2 * i + level**2 * (k - i)) for i in range(k + 1)
-    ]
+    slack = [Z * scale * math.sqrt((1 - level) ** 2 * i + level**2 * (k - i)) for i in range(k + 1)]
     may_hold = [
         j for j in range(k) if statistics[j] < slack[j] and statistics[j + 1] >= -slack[j + 1]
     ]

@@ -34,6 +34,8 @@ MAX_ROWS = 100_000_000
 """Public upper bound on rows of a question: one for each student and group."""
 MAX_KEYS = 50_000
 """Most groups that one question may ask for."""
+MAX_SCALE = 1e15
+"""Noise scales lie below it, so that noise fits a 64-bit integer."""
 MAX_BOUND = 10**9
 """Largest absolute value of a row in a sum; times MAX_ROWS it fits a 64-bit integer."""
 
@@ -49,9 +51,12 @@ class NoisySum:
     """Scale of the discrete Gaussian noise (its standard deviation, but for tiny scales)."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < 1e15:
-            raise ValueError(f"noise scale {self.scale}; must be above 0 and below 1e15")
-        if self.bounds is not None and not -MAX_BOUND <= self.bounds[0] <= self.bounds[1] <= MAX_BOUND:
+        if not 0 < self.scale < MAX_SCALE:
+            raise ValueError(f"noise scale {self.scale}; must be above 0 and below {MAX_SCALE:g}")
+        if (
+            self.bounds is not None
+            and not -MAX_BOUND <= self.bounds[0] <= self.bounds[1] <= MAX_BOUND
+        ):
             raise ValueError(f"bounds {self.bounds}; must rise within plus or minus {MAX_BOUND}")
 
 
@@ -103,7 +108,7 @@ class Mechanism:
         """Refuse rows whose names, order or dtypes are not the plan's (gate 7); reads no row."""
         try:
             got = dict(rows.collect_schema())
-        except Exception:  # noqa: BLE001  engine errors may echo a cell (gate 10)
+        except Exception:  # engine errors may echo a cell (gate 10)
             raise RequestError("the snapshot's columns don't fit the question") from None
         if list(got.items()) != list(self.sums.row_schema.items()):
             raise RequestError("the snapshot's columns don't fit the question")
@@ -120,13 +125,16 @@ class Mechanism:
         try:
             noisy = self.measurement(rows).collect()
             # OpenDP returns Enum keys as Categorical; the dtype is mended before joining back.
-            noisy = noisy.cast({name: pl.String for name in keys.columns})
+            noisy = noisy.cast(dict.fromkeys(keys.columns, pl.String))
             asked = keys.cast(pl.String).with_row_index("_place")
             answered = asked.join(noisy, on=keys.columns, how="left", maintain_order="left")
-            if answered.height != keys.height or answered.select(names).null_count().sum_horizontal().item():
+            if (
+                answered.height != keys.height
+                or answered.select(names).null_count().sum_horizontal().item()
+            ):
                 raise ReleaseFailed
             return answered.drop("_place").select(*keys.columns, *names)
-        except Exception:  # noqa: BLE001  engine errors may echo a cell (gate 10)
+        except Exception:  # engine errors may echo a cell (gate 10)
             raise ReleaseFailed from None
 
 
@@ -168,7 +176,9 @@ def _measurement(sums: NoisySums) -> tuple[Any, Sequence[Bound]]:
     metric, distance = dp.unit_of(
         contributions=[Bound(by=by, per_group=1, num_groups=sums.num_groups)]
     )
-    plan = pl.LazyFrame(schema=sums.row_schema).group_by(by).agg(_expression(c) for c in sums.columns)
+    plan = (
+        pl.LazyFrame(schema=sums.row_schema).group_by(by).agg(_expression(c) for c in sums.columns)
+    )
     keyed = sums.keys.lazy().join(plan, on=by, how="left", nulls_equal=True)  # gate 1
     measurement = dp.m.make_private_lazyframe(
         domain, metric, dp.zero_concentrated_divergence(), keyed
@@ -178,6 +188,7 @@ def _measurement(sums: NoisySums) -> tuple[Any, Sequence[Bound]]:
 
 def _expression(column: NoisySum) -> pl.Expr:
     if column.bounds is None:
-        return dp.len(scale=column.scale, signed=True).alias(column.name)  # gate 11
+        counted: pl.Expr = dp.len(scale=column.scale, signed=True)  # gate 11
+        return counted.alias(column.name)
     summed: pl.Expr = pl.col(column.name).dp.sum(column.bounds, scale=column.scale)  # type: ignore[attr-defined]
     return summed.alias(column.name)

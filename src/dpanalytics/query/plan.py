@@ -21,7 +21,15 @@ from dpanalytics.ledger.loss import Rho
 from dpanalytics.query.contributions import max_groups
 from dpanalytics.query.figures import Column, Figure, Table, figures_of, group_columns
 from dpanalytics.query.margins import Z, margin_of_scale, scale_of_margin
-from dpanalytics.query.mechanism import MAX_KEYS, Mechanism, NoisySum, NoisySums, build, unit_rho
+from dpanalytics.query.mechanism import (
+    MAX_KEYS,
+    MAX_SCALE,
+    Mechanism,
+    NoisySum,
+    NoisySums,
+    build,
+    unit_rho,
+)
 from dpanalytics.query.request import (
     Mean,
     Quantile,
@@ -29,13 +37,17 @@ from dpanalytics.query.request import (
     Rate,
     Sum,
     chosen_values,
+    shortened,
 )
 from dpanalytics.schema.view import ACADEMIC_YEAR, View
 
-EVERYONE = "everyone"
-"""Group-by column of a table that groups by nothing."""
-ITEM = "item"
+EVERYONE = "group(everyone)"
+"""Group-by column of a table that groups by nothing; a dimension's name holds no bracket."""
+ITEM = "step(measure)"
 """Group-by column of the steps of a measure."""
+WIDEST_SCALE = MAX_SCALE / 10
+"""Most noise that a margin asked for ever leads to."""
+TOO_LITTLE = "the epsilon offered is too small to buy any answer; offer more"
 
 
 class SnapshotOf(Protocol):
@@ -128,8 +140,8 @@ def plan_query(
         RequestError: the question names what is not declared, or can't be answered as it stands.
     """
     chosen = dict(chosen_values(question.filter, view))
-    years = tuple(y for y in view.academic_years if y in question.academic_years)
-    years = tuple(y for y in years if y in chosen.pop(ACADEMIC_YEAR, years))
+    wanted = set(question.academic_years) & set(chosen.pop(ACADEMIC_YEAR, view.academic_years))
+    years = tuple(y for y in view.academic_years if y in wanted)
     if not years:
         raise RequestError("the filter on academic_year keeps none of the years asked about")
     group_by = group_columns(question.group_by, view)
@@ -151,19 +163,17 @@ def plan_query(
             build(
                 NoisySums(
                     keys=keys[table],
-                    columns=tuple(
-                        NoisySum(c.name, c.bounds, scales[table, c]) for c in of_table
-                    ),
+                    columns=tuple(NoisySum(c.name, c.bounds, scales[table, c]) for c in of_table),
                     num_groups=groups[table],
                 )
             ),
         )
         for table, of_table in columns.items()
     )
-    kept = tuple(s for s in snapshots if s.academic_year in years)
-    plan = Plan(view, years, group_by, chosen, figures, releases, kept)
+    kept = sorted((s for s in snapshots if s.academic_year in years), key=lambda s: s.academic_year)
+    plan = Plan(view, years, group_by, chosen, figures, releases, tuple(kept))
     if offered is not None and plan.cost > offered:
-        raise RequestError("the epsilon offered is too small to buy any answer; offer more")
+        raise RequestError(TOO_LITTLE)
     return plan
 
 
@@ -202,9 +212,7 @@ def _columns_by_table(figures: Iterable[Figure]) -> dict[Table, tuple[Column, ..
     columns: dict[Table, tuple[Column, ...]] = {}
     for figure in figures:
         needed = (figure.value, *([figure.count] if figure.count else []))
-        columns[figure.table] = tuple(
-            dict.fromkeys((*columns.get(figure.table, ()), *needed))
-        )
+        columns[figure.table] = tuple(dict.fromkeys((*columns.get(figure.table, ()), *needed)))
     return columns
 
 
@@ -212,10 +220,11 @@ def _scales_of_budget(
     columns: Mapping[Table, tuple[Column, ...]], groups: Mapping[Table, int], offered: Rho
 ) -> dict[tuple[Table, Column], float]:
     """Scales that spend the offer, an equal share on every column; rounded up."""
-    share = offered.as_float / sum(map(len, columns.values()))
+    rounding = Rho(len(columns))  # the loss of every measurement is rounded up to a whole unit
+    share = offered.minus(rounding).as_float / sum(map(len, columns.values()))
     if share <= 0:
-        raise RequestError("the epsilon offered is too small to buy any answer; offer more")
-    return {
+        raise RequestError(TOO_LITTLE)
+    scales = {
         (table, column): max(
             least_scale(column),
             _rounded(
@@ -226,6 +235,9 @@ def _scales_of_budget(
         for table, of_table in columns.items()
         for column in of_table
     }
+    if max(scales.values()) >= MAX_SCALE:
+        raise RequestError(TOO_LITTLE)
+    return scales
 
 
 def _scales_of_accuracy(
@@ -235,13 +247,15 @@ def _scales_of_accuracy(
     scales: dict[tuple[Table, Column], float] = {}
     for figure in figures:
         for column, scale in _demands(figure, reference_group):
-            if scale < least_scale(column):
+            least = least_scale(column)
+            if scale < least:
                 raise RequestError(
-                    f"{figure.key}: margin {figure.metric.margin:g} is finer than this service "
-                    "answers; ask for a wider one, or for larger groups"
+                    f"{shortened(figure.key, 200)}: margin {figure.metric.margin:g} is finer than "
+                    "this service answers; ask for a wider one, or for larger groups"
                 )
+            rounded = max(least, _rounded(min(scale, WIDEST_SCALE), ROUND_FLOOR))
             key = figure.table, column
-            scales[key] = min(scales.get(key, math.inf), _rounded(scale, ROUND_FLOOR))
+            scales[key] = min(scales.get(key, math.inf), rounded)
     return scales
 
 
@@ -266,11 +280,10 @@ def _demands(figure: Figure, reference_group: int) -> Iterable[tuple[Column, flo
                 yield figure.value, asked * reference_group / (Z * worst * math.sqrt(steps))
             case _:
                 yield figure.value, scale_of_margin(stored)
-                if figure.count is not None:
-                    yield figure.count, scale_of_margin(stored)
     except ValueError:
         raise RequestError(
-            f"{figure.key}: margin {asked:g} is finer than one unit; ask for a wider one"
+            f"{shortened(figure.key, 200)}: margin {asked:g} is finer than one unit; ask for a "
+            "wider one"
         ) from None
 
 

@@ -6,6 +6,7 @@ rows by themselves. Everything after OpenDP is arithmetic on noisy numbers.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -20,10 +21,9 @@ from dpanalytics.query.margins import (
     ratio_interval,
     sum_interval,
 )
-
 from dpanalytics.query.plan import EVERYONE, ITEM, Plan, Release
 from dpanalytics.query.request import Histogram, Quantile, Sum
-from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, View
+from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, Measure, View
 
 FORMAT = "dpanalytics/release/v1"
 
@@ -77,38 +77,38 @@ def rows_of_table(plan: Plan, release: Release) -> pl.LazyFrame:
     combined within one student, academic year and group, and each value is clipped by itself.
     """
     table, view = release.table, plan.view
-    scans = [
-        _rows_of_year(snapshot.scan(), plan, release) for snapshot in plan.snapshots
-    ]
+    scans = [_rows_of_year(snapshot.scan(), plan, release) for snapshot in plan.snapshots]
     rows = pl.concat(scans)
     measures = _measures(release)
-    conditions = {
-        c.name: c.condition for c in release.columns if c.condition and c.condition.where
-    }
+    conditions = {c.name: c.condition for c in release.columns if c.condition and c.condition.where}
     varying = {name for name in table.group_by if name != ACADEMIC_YEAR}
-    if not set(view.grain) <= varying:
+    if set(view.grain) <= varying:
+        rows = rows.with_columns(_alone(name, view) for name in measures)
+    else:
         rows = rows.group_by(STUDENT, ACADEMIC_YEAR, *sorted(varying)).agg(
             *(_combined(name, view) for name in measures),
             *(pl.col(_met(name)).any() for name in conditions),
         )
-    keys = [pl.col(name) for name in table.group_by]
-    if table.items:
-        keys.append(_step(table).alias(ITEM))
-    if not keys:
-        keys = [pl.lit("all").cast(pl.Enum(["all"])).alias(EVERYONE)]
+    keys = list(table.group_by)
     if table.steps_of:
+        keys.append(ITEM)
         rows = rows.filter(pl.col(table.steps_of).is_not_null())
+        rows = rows.with_columns(_step(table).alias(ITEM))
+    if not keys:
+        keys.append(EVERYONE)
+        # A select of a constant alone would make one row of all; a new column keeps every row.
+        rows = rows.with_columns(pl.lit("all", pl.Enum(["all"])).alias(EVERYONE))
     return rows.select(*keys, *(_value(c).alias(c.name) for c in release.columns if c.bounds))
 
 
-def _rows_of_year(
-    rows: pl.LazyFrame, plan: Plan, release: Release
-) -> pl.LazyFrame:
+def _rows_of_year(rows: pl.LazyFrame, plan: Plan, release: Release) -> pl.LazyFrame:
     """The rows of one snapshot that the filter keeps, with each `where` of a rate told."""
     for name, values in plan.chosen.items():
         rows = rows.filter(_is_one_of(plan.view, name, values))
     return rows.with_columns(
-        pl.all_horizontal(_is_one_of(plan.view, n, v) for n, v in c.condition.where).alias(_met(c.name))
+        pl.all_horizontal(_is_one_of(plan.view, n, v) for n, v in c.condition.where).alias(
+            _met(c.name)
+        )
         for c in release.columns
         if c.condition and c.condition.where
     )
@@ -135,29 +135,42 @@ def _measures(release: Release) -> tuple[str, ...]:
 
 def _combined(name: str, view: View) -> pl.Expr:
     """One student's rows of one group as one value; missing only where all are."""
-    measure, column = view.measure(name), pl.col(name)
-    if measure is None:
-        raise KeyError(name)
+    measure, column = _declared(name, view), pl.col(name)
+    present = pl.when(column.is_not_null().any())
     match measure.combine:
         case "sum":
-            value = pl.when(column.is_not_null().any()).then(column.sum())
+            return present.then(column.sum()).alias(name)
         case "max":
-            value = column.max()
+            return column.max().alias(name)
         case "any":
-            value = (column != 0).any().cast(pl.Int64)
+            return present.then((column != 0).any().cast(pl.Int64)).alias(name)
         case "last":
             order = pl.col(measure.order_by or "")
-            value = column.sort_by(order, column, nulls_last=False).last()
-    return value.alias(name)
+            return column.sort_by(order, column).drop_nulls().last().alias(name)
+
+
+def _alone(name: str, view: View) -> pl.Expr:
+    """The same of a row that has its student and group to itself."""
+    column = pl.col(name)
+    if _declared(name, view).combine == "any":
+        column = (column != 0).cast(pl.Int64)
+    return column.alias(name)
+
+
+def _declared(name: str, view: View) -> Measure:
+    measure = view.measure(name)
+    if measure is None:
+        raise KeyError(name)
+    return measure
 
 
 def _step(table: Table) -> pl.Expr:
     """The step of a measure that a value lies in; values beyond an end lie in the end's step."""
+    if not table.cuts:
+        return pl.lit(table.items[0], pl.Enum(table.items))
     value = pl.col(table.steps_of or "")
-    place = pl.sum_horizontal([pl.lit(0, pl.UInt32)]) if not table.cuts else value.cut(
-        [cut - 0.5 for cut in table.cuts], labels=list(table.items)
-    )
-    return place.cast(pl.String).cast(pl.Enum(table.items))
+    step = value.cut([cut - 0.5 for cut in table.cuts], labels=list(table.items))
+    return step.cast(pl.String).cast(pl.Enum(table.items))
 
 
 def _value(column: Column) -> pl.Expr:
@@ -193,7 +206,7 @@ def _rows(
                     found = quantile_interval(
                         counts, figure.edges, level=level, scale=release.scale(figure.value)
                     )
-                    found = _times(found, 10.0**-figure.decimals)
+                    found = _times(_within(found, figure.clip), 10.0**-figure.decimals)
                     yield _row(group, figure, f"{level:g}", found, students=sum(counts))
         case _:
             for row in noisy.iter_rows(named=True):
@@ -228,9 +241,21 @@ def _interval(figure: Figure, release: Release, row: Mapping[str, int]) -> Inter
     return _times(found, 10.0**-figure.decimals)
 
 
+def _within(found: Interval, bounds: tuple[int, int]) -> Interval:
+    """Ends cut to what a student's value may be; a step reaches half a unit beyond."""
+    low, high = bounds
+    estimate, first, last = (
+        float(min(max(end, low), high)) for end in (found.estimate, found.low, found.high)
+    )
+    return Interval(estimate, first, last, found.margin, found.swamped)
+
+
 def _times(found: Interval, unit: float) -> Interval:
     return Interval(
-        found.estimate * unit, found.low * unit, found.high * unit, found.margin * unit,
+        found.estimate * unit,
+        found.low * unit,
+        found.high * unit,
+        found.margin * unit,
         found.swamped,
     )
 
@@ -279,8 +304,7 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield "A student is counted once for each academic year."
     for figure in plan.figures:
         if figure.value.clip and figure.value.measure:
-            unit = 10.0**-figure.decimals
-            low, high = (f"{end * unit:g}" for end in figure.value.clip)
+            low, high = (f"{Decimal(end).scaleb(-figure.decimals):f}" for end in figure.value.clip)
             yield (
                 f"{figure.key}: a student's value below {low} counts as {low}, "
                 f"above {high} as {high} ({figure.unit})."
@@ -288,5 +312,3 @@ def _notes(plan: Plan) -> Iterator[str]:
     limits = "; ".join(f"{c.groups} of {' and '.join(c.by)}" for c in plan.view.contributions)
     if limits:
         yield f"Of one student, at most so many groups count in an academic year: {limits}."
-
-

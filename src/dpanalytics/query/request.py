@@ -5,18 +5,21 @@ here and in `plan.py`; no plan, expression or SQL is ever accepted from outside 
 Pure: nothing here reads a file or a row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dpanalytics.errors import RequestError
-from dpanalytics.schema.view import View
+from dpanalytics.schema.view import MAX_DOMAIN, View
 
 MAX_BINS = 500
 
-Finite = Annotated[Decimal, Field(allow_inf_nan=False, ge=-(10**9), le=10**9)]
+LONGEST_MESSAGE = 600
+"""In characters; what a question holds is quoted in refusals, and questions may be long."""
+
+Finite = Annotated[Decimal, Field(allow_inf_nan=False, ge=-(10**9), le=10**9, max_digits=24)]
 Margin = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -35,7 +38,10 @@ class Span(_Wire):
     )
 
 
-Filter = dict[Text, Span | tuple[Annotated[Text, Field(coerce_numbers_to_str=True)], ...]]
+Values = Annotated[
+    tuple[Annotated[Text, Field(coerce_numbers_to_str=True)], ...], Field(max_length=MAX_DOMAIN)
+]
+Filter = dict[Text, Span | Values]
 """Dimension to the values that are kept: a list, or a span."""
 
 
@@ -89,11 +95,7 @@ class Rate(_Wire):
             raise ValueError("a rate takes either where, or measure with at_least or at_most")
         if self.measure is None and limits:
             raise ValueError("at_least and at_most need a measure")
-        if (
-            self.at_least is not None
-            and self.at_most is not None
-            and self.at_least > self.at_most
-        ):
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("at_least must not be above at_most")
         return self
 
@@ -107,7 +109,7 @@ class Quantile(_Wire):
         default=(0.25, 0.5, 0.75), min_length=1, max_length=20
     )
     bounds: tuple[Finite, Finite] | None = None
-    step: Annotated[Decimal, Field(gt=0, allow_inf_nan=False)] | None = None
+    step: Annotated[Finite, Field(gt=0)] | None = None
     """Width of a step in the measure's unit; a hundredth of the bounds by default."""
     margin: Margin | None = None
     """Accuracy wanted for a group of `reference_group` students, as a share of them."""
@@ -172,9 +174,8 @@ def parse_question(payload: object) -> Question:
     """
     try:
         return Question.model_validate(payload)
-    except ValidationError as error:
-        faults = "; ".join(_in_words(fault) for fault in error.errors(include_url=False)[:5])
-        raise RequestError(f"question refused: {faults}") from None
+    except ValueError as error:
+        raise _refusal(error) from None
 
 
 def parse_question_json(text: str | bytes) -> Question:
@@ -185,17 +186,30 @@ def parse_question_json(text: str | bytes) -> Question:
     """
     try:
         return Question.model_validate_json(text)
-    except ValidationError as error:
-        faults = "; ".join(_in_words(fault) for fault in error.errors(include_url=False)[:5])
-        raise RequestError(f"question refused: {faults}") from None
+    except ValueError as error:
+        raise _refusal(error) from None
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """Text from outside, fit for a message: printable, and no longer than `length`."""
+    plain = "".join(c if c.isprintable() else "?" for c in text[: length + 1])
+    return plain if len(plain) <= length else f"{plain[: length - 3]}..."
+
+
+def _refusal(error: ValueError) -> RequestError:
+    if not isinstance(error, ValidationError):  # Python does not write out such a number
+        return RequestError("question refused: it holds a number of thousands of digits")
+    faults = [_in_words(fault) for fault in error.errors(include_url=False, include_context=False)]
+    return RequestError(shortened(f"question refused: {'; '.join(faults[:5])}", LONGEST_MESSAGE))
 
 
 def _in_words(fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"]) or "question"
-    message = fault["msg"].removeprefix("Value error, ")
+    place = shortened(".".join(str(part) for part in fault["loc"]) or "question", 80)
+    message = shortened(fault["msg"].removeprefix("Value error, "), 160)
     got = fault.get("input")
-    shown = f" (got {got!r})" if isinstance(got, (str, int, float)) and len(repr(got)) < 60 else ""
-    return f"{place}: {message[0].lower()}{message[1:]}{shown}"
+    short = isinstance(got, float | bool) or (isinstance(got, str) and len(got) < 50)
+    short |= isinstance(got, int) and abs(got) < 10**50
+    return f"{place}: {message[0].lower()}{message[1:]}{f' (got {got!r})' if short else ''}"
 
 
 def chosen_values(filters: Filter, view: View) -> Mapping[str, tuple[str, ...]]:
@@ -212,19 +226,20 @@ def chosen_values(filters: Filter, view: View) -> Mapping[str, tuple[str, ...]]:
         dimension = view.dimension(name)
         if dimension is None:
             raise RequestError(
-                f"filter {name!r}: no such dimension in view {view.name}; "
-                f"it has {', '.join(dimension_names(view))}"
+                f"filter {shortened(name)!r}: no such dimension in view {view.name}; "
+                f"it has {listed(dimension_names(view))}"
             )
         domain, wanted = dimension.domain, filters[name]
-        ends = (wanted.first, wanted.last) if isinstance(wanted, Span) else wanted
-        if unknown := [value for value in ends if value not in domain]:
+        ends = {wanted.first, wanted.last} if isinstance(wanted, Span) else set(wanted)
+        if unknown := sorted(ends.difference(domain)):
             raise RequestError(
-                f"filter {name!r}: {unknown[0]!r} is not one of its values; {_listed(domain)}"
+                f"filter {name!r}: {shortened(unknown[0])!r} is not one of its values; "
+                f"allowed: {listed(domain)}"
             )
         if isinstance(wanted, Span):
             kept = domain[domain.index(wanted.first) : domain.index(wanted.last) + 1]
         else:
-            kept = tuple(value for value in domain if value in set(wanted))
+            kept = tuple(value for value in domain if value in ends)
         if not kept:
             raise RequestError(f"filter {name!r} keeps no value; name at least one")
         if kept != domain:
@@ -237,6 +252,7 @@ def dimension_names(view: View) -> tuple[str, ...]:
     return ("academic_year", *(d.name for d in view.dimensions))
 
 
-def _listed(domain: tuple[str, ...]) -> str:
-    shown = ", ".join(domain[:12])
-    return f"allowed: {shown}" + (f" and {len(domain) - 12} more" if len(domain) > 12 else "")
+def listed(names: Sequence[str]) -> str:
+    """The first dozen of some names, for a message."""
+    shown = ", ".join(shortened(name, 30) for name in names[:12]) or "none"
+    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -51,7 +51,8 @@ def to_csv(frame: pl.DataFrame) -> str:
 def _inert(name: str) -> pl.Expr:
     """Text that begins like a formula, and is no number, gets an apostrophe before it."""
     column = pl.col(name)
-    looks = column.str.contains(r"^[=+\-@\t\r]") & ~column.str.contains(r"^-?\d+(\.\d+)?$")
+    number = column.str.contains(r"^-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?$")
+    looks = column.str.contains(r"^[=+\-@\t\r\n＝＋－＠]") & ~number
     return pl.when(looks).then(pl.concat_str(pl.lit("'"), column)).otherwise(column).alias(name)
 
 
@@ -66,9 +67,7 @@ def wide(content: Mapping[str, Any], *, hesa: bool = False) -> tuple[list[str], 
     the margin swamps the estimate.
     """
     dimensions: Sequence[str] = content["dimensions"]
-    rows = (
-        for_publication(content["rows"], dimensions=dimensions) if hesa else content["rows"]
-    )
+    rows = for_publication(content["rows"], dimensions=dimensions) if hesa else content["rows"]
     heads: dict[str, None] = {}
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:

@@ -73,7 +73,9 @@ class Column(Declaration):
         if self.category in REFUSED_CATEGORIES:
             raise ValueError(f"{where}: category {self.category} is never used for analytics (4.4)")
         if names_refused_category(self.name) or names_refused_category(self.source_field):
-            raise ValueError(f"{where}: its name speaks of a category never used for analytics (4.4)")
+            raise ValueError(
+                f"{where}: its name speaks of a category never used for analytics (4.4)"
+            )
         if (self.type == "decimal") != (self.decimals is not None):
             raise ValueError(f"{where}: decimals belongs to type decimal, and to no other")
         if self.bounds is not None:

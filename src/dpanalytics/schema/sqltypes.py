@@ -1,17 +1,13 @@
-"""What an expression of a view yields, and the same expression written for the engine.
+"""The kinds of values in a view, and how one becomes another without ever failing on a row.
 
-An expression is rebuilt from its parsed form, piece by piece; a piece without a rule here is
-refused. The result never fails on a row: casts that could are written as TRY_CAST, and what else
-could (a negative length, a text compared with a number) is refused for all data. What yields the
-same value only in one engine or one order of rows is refused too. Measured on polars 1.36.1:
-sums and counts of 32-bit integers wrap around, so integers are widened before arithmetic; an Enum
-compared with a text outside its values, or put into CASE, may fail, so it is cast to text first.
+Measured on polars 1.36.1: sums and counts of 32-bit integers wrap around, so integers are widened
+before arithmetic; an Enum compared with a text outside its values, or put into CASE, may fail, so
+it is cast to text first; casts are written as TRY_CAST, which gives NULL where CAST would raise.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import date
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
 
 from sqlglot import exp
 
@@ -31,6 +27,8 @@ class Kind:
     """Of a text that is stored as Enum: its values."""
     decimals: int = 0
     """Of a decimal: it is stored as an integer times 10**decimals."""
+    missing: bool = field(default=True, compare=False)
+    """Whether a value may be missing; False only where that is certain."""
 
     def __str__(self) -> str:
         return "student pseudonym" if self.name == "student" else self.name
@@ -43,8 +41,7 @@ NUMBER = Kind("number")
 DATE = Kind("date")
 BOOLEAN = Kind("boolean")
 NULL = Kind("null")
-
-_NUMERIC = frozenset({"integer", "decimal", "number"})
+NUMERIC = frozenset({"integer", "decimal", "number"})
 
 
 @dataclass(frozen=True)
@@ -55,45 +52,14 @@ class Typed:
     kind: Kind
 
 
-class Scope(Protocol):
-    """What names and aggregates mean at the place where an expression stands."""
-
-    def column(self, node: exp.Column) -> Typed:
-        """The column that a name means."""
-        ...
-
-    def aggregate(self, node: exp.Expr) -> Typed:
-        """The value of SUM, COUNT, MIN, MAX or AVG."""
-        ...
-
-
-AGGREGATES = (exp.Sum, exp.Count, exp.Min, exp.Max, exp.Avg)
-
-
-def compile_expression(node: exp.Expr, scope: Scope) -> Typed:
-    """The expression for the engine.
-
-    Raises:
-        DeclarationError: a piece has no rule, or its parts don't fit each other.
-    """
-    if isinstance(node, exp.Column):
-        return scope.column(node)
-    if isinstance(node, AGGREGATES):
-        return scope.aggregate(node)
-    rule = _RULES.get(type(node))
-    if rule is None:
-        refuse(f"{type(node).__name__} can't stand here in a view")
-    return rule(node, scope)
-
-
 def value_of(typed: Typed) -> Typed:
     """The same for use within an expression: Enum as text, decimals as their number."""
     if typed.kind.name == "student":
         refuse("the student's pseudonym can be joined, grouped, counted and put out, nothing else")
     if typed.kind.name == "text" and typed.kind.values is not None:
-        return Typed(_cast(typed.sql, "VARCHAR"), TEXT)
+        return Typed(cast(typed.sql, "VARCHAR"), TEXT)
     if typed.kind.name == "decimal":
-        return Typed(_over(_cast(typed.sql, "DOUBLE"), 10**typed.kind.decimals), NUMBER)
+        return Typed(over(cast(typed.sql, "DOUBLE"), 10**typed.kind.decimals), NUMBER)
     return typed
 
 
@@ -101,7 +67,12 @@ def widened(typed: Typed) -> Typed:
     """The same with an integer as 64 bits, for arithmetic and sums."""
     if typed.kind.name != "integer":
         return typed
-    return Typed(_cast(typed.sql, "BIGINT"), INTEGER)
+    return Typed(cast(typed.sql, "BIGINT"), INTEGER)
+
+
+def as_float(typed: Typed) -> Typed:
+    """A number as floating point."""
+    return typed if typed.kind == NUMBER else Typed(cast(typed.sql, "DOUBLE"), NUMBER)
 
 
 def stored(typed: Typed, decimals: int) -> exp.Expr:
@@ -110,290 +81,31 @@ def stored(typed: Typed, decimals: int) -> exp.Expr:
         return typed.sql
     value = value_of(typed)
     if value.kind.name == "boolean":
-        value = Typed(_cast(value.sql, "BIGINT"), INTEGER)
-    if value.kind.name not in _NUMERIC:
+        value = Typed(cast(value.sql, "BIGINT"), INTEGER)
+    if value.kind.name not in NUMERIC:
         refuse(f"a measure is a number; this one is a {value.kind}")
     if value.kind.name == "integer":
         wide = widened(value).sql
-        return wide if decimals == 0 else _paren(exp.Mul, wide, _integer(10**decimals))
-    scaled = _paren(exp.Mul, value.sql, _float(10**decimals))
-    return _cast(exp.Round(this=scaled), "BIGINT")
+        return wide if decimals == 0 else bracketed(exp.Mul, wide, integer(10**decimals))
+    scaled = bracketed(exp.Mul, value.sql, floating(10**decimals))
+    return cast(exp.Round(this=scaled), "BIGINT")
 
 
 def comparable(left: Kind, right: Kind) -> bool:
     """Whether two values may be compared: the same kind, or both numbers."""
-    if left.name in _NUMERIC:
-        return right.name in _NUMERIC
+    if left.name in NUMERIC:
+        return right.name in NUMERIC
     return left.name == right.name and left.name != "null"
 
 
-def _value(node: exp.Expr | None, scope: Scope) -> Typed:
-    if node is None:
-        refuse("a part of an expression is missing")
-    return value_of(compile_expression(node, scope))
-
-
-def _numeric(node: exp.Expr | None, scope: Scope, what: str) -> Typed:
-    value = _value(node, scope)
-    if value.kind.name not in _NUMERIC:
-        refuse(f"{what} takes a number, not a {value.kind}")
-    return widened(value)
-
-
-def _text(node: exp.Expr | None, scope: Scope, what: str) -> Typed:
-    value = _value(node, scope)
-    if value.kind.name != "text":
-        refuse(f"{what} takes a text, not a {value.kind}")
-    return value
-
-
-def condition(node: exp.Expr | None, scope: Scope) -> exp.Expr:
-    """What WHERE, HAVING, WHEN, AND, OR and NOT take: a boolean."""
-    value = _value(node, scope)
-    if value.kind.name != "boolean":
-        refuse(f"a condition must be true or false, not a {value.kind}")
-    return value.sql
-
-
-def _literal(node: exp.Expr, _: Scope) -> Typed:
-    if node.args["is_string"]:
-        return Typed(exp.Literal.string(node.this), TEXT)
-    kind = NUMBER if "." in node.this else INTEGER
-    return Typed(exp.Literal.number(node.this), kind)
-
-
-def _logical(node: exp.Expr, scope: Scope) -> Typed:
-    left, right = condition(node.this, scope), condition(node.args.get("expression"), scope)
-    return Typed(_paren(type(node), left, right), BOOLEAN)
-
-
-def _not(node: exp.Expr, scope: Scope) -> Typed:
-    return _negated(condition(node.this, scope))
-
-
-def _negated(inner: exp.Expr) -> Typed:
-    return Typed(exp.Paren(this=exp.Not(this=exp.Paren(this=inner))), BOOLEAN)
-
-
-def _maybe_negated(node: exp.Expr, inner: exp.Expr) -> Typed:
-    whole = exp.Paren(this=inner)
-    return _negated(whole) if node.args.get("negate") else Typed(whole, BOOLEAN)
-
-
-def _compare(operator: type[exp.Expr], left: Typed, right: Typed) -> exp.Expr:
-    if "null" in (left.kind.name, right.kind.name):
-        refuse("a comparison with NULL is never true; write IS NULL")
-    if not comparable(left.kind, right.kind):
-        refuse(f"a {left.kind} is compared with a {right.kind}")
-    if left.kind.name == "boolean" and operator not in (exp.EQ, exp.NEQ):
-        refuse("true and false are equal or not, neither is greater")
-    if left.kind.name == "datetime":
-        refuse("times are compared as dates or parts: CAST(... AS DATE), EXTRACT(YEAR FROM ...)")
-    return _paren(operator, left.sql, right.sql)
-
-
-def _comparison(node: exp.Expr, scope: Scope) -> Typed:
-    left, right = _value(node.this, scope), _value(node.args.get("expression"), scope)
-    return Typed(_compare(type(node), left, right), BOOLEAN)
-
-
-def _between(node: exp.Expr, scope: Scope) -> Typed:
-    value = _value(node.this, scope)
-    low = _compare(exp.GTE, value, _value(node.args.get("low"), scope))
-    high = _compare(exp.LTE, Typed(value.sql.copy(), value.kind), _value(node.args["high"], scope))
-    return _maybe_negated(node, exp.And(this=low, expression=high))
-
-
-def _in(node: exp.Expr, scope: Scope) -> Typed:
-    value = _value(node.this, scope)
-    options = [_value(option, scope) for option in node.expressions]
-    if not 1 <= len(options) <= 1000 or not all(isinstance(o.sql, exp.Literal) for o in options):
-        refuse("IN takes a list of 1 to 1000 written values")
-    if value.kind not in (TEXT, INTEGER) or any(o.kind != value.kind for o in options):
-        refuse("IN takes texts for a text, whole numbers for a whole number")
-    return _maybe_negated(node, exp.In(this=value.sql, expressions=[o.sql for o in options]))
-
-
-def _is(node: exp.Expr, scope: Scope) -> Typed:
-    if not isinstance(node.args.get("expression"), exp.Null):
-        refuse("IS goes with NULL; write = for values")
-    value = compile_expression(node.this, scope)
-    if value.kind.name in ("student", "null"):
-        refuse("IS NULL is asked of a column or value that may be missing")
-    return _maybe_negated(node, exp.Is(this=value.sql, expression=exp.Null()))
-
-
-def _like(node: exp.Expr, scope: Scope) -> Typed:
-    pattern = node.args.get("expression")
-    if not isinstance(pattern, exp.Literal) or not pattern.args["is_string"]:
-        refuse("LIKE takes a written text as its pattern")
-    value = _text(node.this, scope, "LIKE")
-    inner = exp.Like(this=value.sql, expression=exp.Literal.string(pattern.this))
-    return _maybe_negated(node, inner)
-
-
-def _arithmetic(node: exp.Expr, scope: Scope) -> Typed:
-    left = _numeric(node.this, scope, "arithmetic")
-    right = _numeric(node.args.get("expression"), scope, "arithmetic")
-    kind = INTEGER if left.kind == right.kind == INTEGER else NUMBER
-    if isinstance(node, exp.Div):
-        if kind == INTEGER:
-            refuse(
-                "division of whole numbers rounds differently from engine to engine; "
-                "write the divisor with a point (7.0), and FLOOR or ROUND around it"
-            )
-        left, right = _as_float(left), _as_float(right)
-    return Typed(_paren(type(node), left.sql, right.sql), kind)
-
-
-def _neg(node: exp.Expr, scope: Scope) -> Typed:
-    value = _numeric(node.this, scope, "minus")
-    return Typed(_paren(exp.Sub, _integer(0), value.sql), value.kind)
-
-
-def _concatenation(node: exp.Expr, scope: Scope) -> Typed:
-    left = _text(node.this, scope, "||")
-    right = _text(node.args.get("expression"), scope, "||")
-    return Typed(_paren(exp.DPipe, left.sql, right.sql), TEXT)
-
-
-def _case(node: exp.Expr, scope: Scope) -> Typed:
-    subject = _value(node.this, scope) if node.args.get("this") is not None else None
-    conditions: list[exp.Expr] = []
-    results: list[Typed] = []
-    for branch in node.args.get("ifs") or []:
-        if subject is None:
-            conditions.append(condition(branch.this, scope))
-        else:
-            again = Typed(subject.sql.copy(), subject.kind)
-            conditions.append(_compare(exp.EQ, again, _value(branch.this, scope)))
-        results.append(_value(branch.args.get("true"), scope))
-    default = node.args.get("default")
-    results.append(_value(default, scope) if default is not None else Typed(exp.Null(), NULL))
-    *results, last = _unified(results, "the branches of CASE")
-    branches = [exp.If(this=c, true=r.sql) for c, r in zip(conditions, results, strict=True)]
-    return Typed(exp.Case(ifs=branches, default=last.sql), last.kind)
-
-
-def _if(node: exp.Expr, scope: Scope) -> Typed:
-    return _case(exp.Case(ifs=[node], default=node.args.get("false")), scope)
-
-
-def _alternatives(node: exp.Expr, scope: Scope) -> Typed:
-    name = type(node).__name__.upper()
-    parts = [_value(part, scope) for part in (node.this, *node.expressions)]
-    if any(part.kind.name in ("null", "boolean") for part in parts):
-        refuse(f"{name} takes texts, numbers or dates")
-    parts = _unified(parts, f"the parts of {name}")
-    others = [part.sql for part in parts[1:]]
-    return Typed(type(node)(this=parts[0].sql, expressions=others), parts[0].kind)
-
-
-def _nullif(node: exp.Expr, scope: Scope) -> Typed:
-    left, right = _value(node.this, scope), _value(node.args.get("expression"), scope)
-    branch = exp.If(this=_compare(exp.EQ, left, right), true=exp.Null())
-    return Typed(exp.Case(ifs=[branch], default=left.sql.copy()), left.kind)
-
-
-def _rounded(node: exp.Expr, scope: Scope) -> Typed:
-    value = _numeric(node.this, scope, type(node).__name__.upper())
-    if value.kind == INTEGER and not isinstance(node, exp.Abs):
-        return value
-    return Typed(type(node)(this=value.sql), value.kind)
-
-
-def _round(node: exp.Expr, scope: Scope) -> Typed:
-    value = _numeric(node.this, scope, "ROUND")
-    if value.kind == INTEGER:
-        refuse("ROUND of a whole number")
-    digits = node.args.get("decimals")
-    count = 0 if digits is None else _whole(digits, "ROUND", 0, 6)
-    return Typed(exp.Round(this=value.sql, decimals=_integer(count)), NUMBER)
-
-
-def _letters(node: exp.Expr, scope: Scope) -> Typed:
-    return Typed(type(node)(this=_text(node.this, scope, type(node).__name__).sql), TEXT)
-
-
-def _length(node: exp.Expr, scope: Scope) -> Typed:
-    # The engine counts in unsigned 32 bits, which wrap below 0.
-    return Typed(_cast(exp.Length(this=_text(node.this, scope, "LENGTH").sql), "BIGINT"), INTEGER)
-
-
-def _substring(node: exp.Expr, scope: Scope) -> Typed:
-    parts = {"start": _integer(_whole(node.args.get("start"), "SUBSTR", 1, 10_000))}
-    if node.args.get("length") is not None:
-        parts["length"] = _integer(_whole(node.args["length"], "SUBSTR", 0, 10_000))
-    return Typed(exp.Substring(this=_text(node.this, scope, "SUBSTR").sql, **parts), TEXT)
-
-
-def _end(node: exp.Expr, scope: Scope) -> Typed:
-    name = type(node).__name__.upper()
-    count = _integer(_whole(node.args.get("expression"), name, 0, 10_000))
-    return Typed(type(node)(this=_text(node.this, scope, name).sql, expression=count), TEXT)
-
-
-_PARTS = {"YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "ISOYEAR", "DOW", "DOY"}
-
-
-def _extract(node: exp.Expr, scope: Scope) -> Typed:
-    part = str(node.this.this).upper() if isinstance(node.this, exp.Var) else ""
-    value = _value(node.args.get("expression"), scope)
-    allowed = {"date": _PARTS, "datetime": _PARTS | {"HOUR"}}.get(value.kind.name)
-    if allowed is None:
-        refuse(f"EXTRACT takes a date or a time, not a {value.kind}")
-    if part not in allowed:
-        refuse(f"EXTRACT gives {', '.join(sorted(allowed))} of a {value.kind}")
-    return Typed(
-        _cast(exp.Extract(this=exp.var(part), expression=value.sql), "BIGINT"), INTEGER
-    )
-
-
-_TARGETS = {
-    **dict.fromkeys(("INT", "BIGINT", "SMALLINT", "TINYINT"), INTEGER),
-    **dict.fromkeys(("TEXT", "VARCHAR"), TEXT),
-    **dict.fromkeys(("DOUBLE", "FLOAT"), NUMBER),
-    "DATE": DATE,
-}
-_CASTS: dict[KindName, frozenset[str]] = {
-    "integer": frozenset({"integer", "number", "text", "boolean"}),
-    "number": frozenset({"integer", "number", "text"}),
-    "text": frozenset({"integer", "text", "date"}),
-    "date": frozenset({"date", "datetime"}),
-}
-_ENGINE_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "text": "VARCHAR", "date": "DATE"}
-
-
-def _cast_rule(node: exp.Expr, scope: Scope) -> Typed:
-    wanted = getattr(node.args["to"].this, "name", "")
-    target = _TARGETS.get(wanted)
-    if target is None:
-        refuse(f"CAST to {wanted or 'that'}; views cast to BIGINT, DOUBLE, VARCHAR and DATE")
-    if target == DATE and isinstance(node.this, exp.Literal):
-        return Typed(_written_date(node.this), DATE)
-    value = _value(node.this, scope)
-    if value.kind.name not in _CASTS[target.name]:
-        # Text to date in particular: an engine may guess the format from other rows.
-        refuse(f"CAST of a {value.kind} to a {target}")
-    return Typed(_cast(value.sql, _ENGINE_TYPES[target.name]), target)
-
-
-def _written_date(node: exp.Literal) -> exp.Expr:
-    try:
-        day = date.fromisoformat(str(node.this))
-    except ValueError:
-        refuse("a date is written DATE 'YYYY-MM-DD'")
-    return exp.Cast(this=exp.Literal.string(day.isoformat()), to=exp.DataType.build("DATE"))
-
-
-def _unified(parts: Iterable[Typed], what: str) -> list[Typed]:
+def unified(parts: Iterable[Typed], what: str) -> list[Typed]:
     """All of one kind: integers become numbers beside numbers; NULL fits everything."""
     parts = list(parts)
     kinds = {part.kind.name for part in parts} - {"null"}
     if not kinds:
         refuse(f"{what} are all NULL")
     if kinds == {"integer", "number"}:
-        return [part if part.kind == NULL else _as_float(part) for part in parts]
+        return [part if part.kind == NULL else as_float(part) for part in parts]
     if len(kinds) > 1:
         refuse(f"{what} differ in kind: {', '.join(sorted(kinds))}")
     kind = next(part.kind for part in parts if part.kind != NULL)
@@ -402,62 +114,26 @@ def _unified(parts: Iterable[Typed], what: str) -> list[Typed]:
     return [Typed(part.sql, kind) for part in parts]
 
 
-def _whole(node: Any, what: str, low: int, high: int) -> int:
-    text = str(node.this) if isinstance(node, exp.Literal) and not node.args["is_string"] else ""
-    if not text.isdecimal() or not low <= int(text) <= high:
-        refuse(f"{what} takes a written whole number from {low} to {high} there")
-    return int(text)
-
-
-def _as_float(typed: Typed) -> Typed:
-    return typed if typed.kind == NUMBER else Typed(_cast(typed.sql, "DOUBLE"), NUMBER)
-
-
-def _cast(inner: exp.Expr, engine_type: str) -> exp.Expr:
+def cast(inner: exp.Expr, engine_type: str) -> exp.Expr:
+    """A cast that gives NULL where a value doesn't fit."""
     return exp.TryCast(this=inner, to=exp.DataType.build(engine_type))
 
 
-def _integer(value: int) -> exp.Literal:
+def integer(value: int) -> exp.Expr:
+    """A written whole number."""
     return exp.Literal.number(value)
 
 
-def _float(value: int) -> exp.Literal:
+def floating(value: int) -> exp.Expr:
+    """A written whole number as floating point."""
     return exp.Literal.number(f"{value}.0")
 
 
-def _over(inner: exp.Expr, divisor: int) -> exp.Expr:
-    return _paren(exp.Div, inner, _float(divisor))
+def over(inner: exp.Expr, divisor: int) -> exp.Expr:
+    """A floating point value divided by a whole number."""
+    return bracketed(exp.Div, inner, floating(divisor))
 
 
-def _paren(operator: type[exp.Expr], left: exp.Expr, right: exp.Expr) -> exp.Expr:
+def bracketed(operator: type[exp.Expr], left: exp.Expr, right: exp.Expr) -> exp.Expr:
+    """Two values with an operator between them, in brackets."""
     return exp.Paren(this=operator(this=left, expression=right))
-
-
-_RULES: dict[type[exp.Expr], Callable[[exp.Expr, Scope], Typed]] = {
-    exp.Literal: _literal,
-    exp.Boolean: lambda node, _: Typed(exp.Boolean(this=bool(node.this)), BOOLEAN),
-    exp.Null: lambda _, __: Typed(exp.Null(), NULL),
-    exp.Paren: lambda node, scope: compile_expression(node.this, scope),
-    **dict.fromkeys((exp.And, exp.Or), _logical),
-    exp.Not: _not,
-    **dict.fromkeys((exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _comparison),
-    exp.Between: _between,
-    exp.In: _in,
-    exp.Is: _is,
-    exp.Like: _like,
-    **dict.fromkeys((exp.Add, exp.Sub, exp.Mul, exp.Div), _arithmetic),
-    exp.Neg: _neg,
-    exp.DPipe: _concatenation,
-    exp.Case: _case,
-    exp.If: _if,
-    **dict.fromkeys((exp.Coalesce, exp.Greatest, exp.Least), _alternatives),
-    exp.Nullif: _nullif,
-    **dict.fromkeys((exp.Floor, exp.Ceil, exp.Abs), _rounded),
-    exp.Round: _round,
-    **dict.fromkeys((exp.Upper, exp.Lower), _letters),
-    exp.Length: _length,
-    exp.Substring: _substring,
-    **dict.fromkeys((exp.Left, exp.Right), _end),
-    exp.Extract: _extract,
-    **dict.fromkeys((exp.Cast, exp.TryCast), _cast_rule),
-}

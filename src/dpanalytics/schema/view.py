@@ -32,7 +32,9 @@ class Range(Declaration):
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.first <= self.last < self.first + MAX_DOMAIN:
-            raise ValueError(f"range {self.first} to {self.last}: must hold 1 to {MAX_DOMAIN} values")
+            raise ValueError(
+                f"range {self.first} to {self.last}: must hold 1 to {MAX_DOMAIN} values"
+            )
         return self
 
 

@@ -3,7 +3,7 @@
 | file | what lives there |
 |---|---|
 | sources.py | loaded sources: one Parquet file a load, pseudonyms in place of identifiers |
-| views.py | from a view's rows to bounded rows, one student at a time; and the check of the result |
+| views.py | a view's rows made to keep its limits, student by student, and the check |
 | snapshots.py | snapshots: versions of a view and academic year, one of them current |
 
 Files here hold records of students, under pseudonyms or bare numbers: only the accounts that run

@@ -118,12 +118,17 @@ class SnapshotStore:
         """The right to build snapshots of the view; drafts not published are gone at the end.
 
         Raises:
-            SnapshotError: another process is building or pruning the view.
+            SnapshotError: another process is building or pruning the view, or its directory
+                can't be written.
         """
         folder = self._root / _checked(_VIEW, view, "view")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise SnapshotError(f"view {view}: can't be stored: {error.strerror}") from error
         # The lock goes with the process, so drafts found under it belong to the dead.
-        with (folder / "lock").open("w") as lock:
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -200,6 +205,7 @@ class Workshop:
         }
         # Rows, then manifest, then pointer: each stands on the disk before the next names it.
         draft.replace(folder / f"v{version}.parquet")
+        _sync(folder)
         _write_whole(folder / f"v{version}.json", json.dumps(manifest, indent=1))
         _write_whole(folder / "current", f"{version}\n")
         return _read_manifest(folder, version)
@@ -243,8 +249,10 @@ def _read_manifest(folder: Path, version: int) -> Snapshot:
             loads=tuple(manifest["loads"]),
             view_digest=manifest["view_digest"],
         )
-    except (ValueError, KeyError, TypeError):
-        raise SnapshotError(f"the manifest {folder.name}/v{version}.json is damaged") from None
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SnapshotError(f"the manifest {folder.name}/v{version}.json is not readable") from None
 
 
 def _write_whole(path: Path, text: str) -> None:

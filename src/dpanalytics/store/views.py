@@ -10,7 +10,7 @@ Nothing here reads or writes a file, or knows who consented.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -239,30 +239,35 @@ def faults(snapshot: pl.LazyFrame, view: View, academic_year: str) -> tuple[str,
     if snapshot.collect_schema() != snapshot_schema(view):
         return ("its columns are not the declared ones",)
     rows = snapshot.collect()
-    found = []
-    if rows.height == 0:
+    if rows.is_empty():
         return ()
+    return (*_faults_of_values(rows, view, academic_year), *_faults_of_limits(rows, view))
+
+
+def _faults_of_values(rows: pl.DataFrame, view: View, academic_year: str) -> Iterator[str]:
     if rows.get_column(ACADEMIC_YEAR).unique().to_list() != [academic_year]:
-        found.append("it holds another academic year")
+        yield "it holds another academic year"
     optional = {m.name for m in view.measures if m.optional}
     for name in rows.columns:
         if name not in optional and rows.get_column(name).null_count():
-            found.append(f"{name} is missing in a row")
+            yield f"{name} is missing in a row"
     for measure in view.measures:
         if _within_range(rows, measure.name).height < rows.height:
-            found.append(f"a value of {measure.name} lies beyond {MAX_VALUE}")
+            yield f"a value of {measure.name} lies beyond {MAX_VALUE}"
     students = rows.get_column(STUDENT)
     if students.min() != 0 or students.max() != students.n_unique() - 1:
-        found.append("students are not numbered from 0 on without a gap")
-    if rows.select(STUDENT, *view.grain).n_unique() < rows.height:
-        found.append("two rows stand for one student and grain")
+        yield "students are not numbered from 0 on without a gap"
+
+
+def _faults_of_limits(rows: pl.DataFrame, view: View) -> Iterator[str]:
+    if _repeats(rows, (STUDENT, *view.grain)):
+        yield "two rows stand for one student and grain"
     for name in _constant(view):
         if _most_groups(rows, (name,)) > 1:
-            found.append(f"a student has several values of {name}")
+            yield f"a student has several values of {name}"
     for limit in view.contributions:
         if _most_groups(rows, limit.by) > limit.groups:
-            found.append(f"a student is in more than {limit.groups} groups of {list(limit.by)}")
-    return tuple(found)
+            yield f"a student is in more than {limit.groups} groups of {list(limit.by)}"
 
 
 def _as_declared(dimension: Dimension, dtype: pl.DataType) -> pl.Expr:

@@ -27,7 +27,7 @@ def to_svg(content: Mapping[str, Any], *, metric: str | None = None) -> str:
     if chosen not in keys:
         raise RequestError(f"no metric {chosen!r} in the answer; it has {', '.join(keys)}")
     rows = [row for row in content["rows"] if row["metric"] == chosen]
-    axes = [name for name in content["dimensions"]]
+    axes = list(content["dimensions"])
     if rows[0]["item"] is not None:
         axes.insert(0, "item")
     if len(axes) > 3:

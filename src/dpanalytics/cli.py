@@ -1,0 +1,314 @@
+"""The command line: thin, one function a command; use cases come from `wiring.py`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dpanalytics import wiring
+from dpanalytics.errors import DpAnalyticsError, RequestError
+from dpanalytics.query.request import Question, parse_question_json
+from dpanalytics.settings import Settings, load_settings
+from dpanalytics.terminal import budget_table, show_answer, show_estimate, table_of, written
+
+app = typer.Typer(
+    name="dpanalytics",
+    help="Privacy-preserving learner analytics.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+declarations = typer.Typer(help="Check declarations and write their JSON Schemas.")
+consent = typer.Typer(help="The consent table.")
+ledger = typer.Typer(help="Read and verify the journal.")
+app.add_typer(declarations, name="declarations")
+app.add_typer(consent, name="consent")
+app.add_typer(ledger, name="ledger")
+
+out = Console()
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="Home directory; or set DPANALYTICS_HOME.")
+]
+ConsumerOption = Annotated[str, typer.Option("--as", help="Name of the consumer that asks.")]
+QuestionArgument = Annotated[
+    str, typer.Argument(help="File with the question in JSON; - for input.")
+]
+
+
+def main() -> NoReturn:
+    """Run the command line; every error is one clear line, and never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except DpAnalyticsError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror}")
+    except Exception as error:
+        _fail(f"internal fault ({type(error).__name__}); nothing of its message is shown")
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+def _settings(home: Path | None) -> Settings:
+    return load_settings(home, environ=os.environ)
+
+
+@app.command()
+def init(
+    home: HomeOption = None,
+    declared: Annotated[
+        Path, typer.Option("--declarations", help="Directory with schemas/ and budgets/.")
+    ] = Path(),
+) -> None:
+    """Make a home: keys, journal, store and settings."""
+    target = home or Path(os.environ.get("DPANALYTICS_HOME", "home"))
+    for path in wiring.create_home(target, declarations=declared):
+        out.print(f"made {path}", soft_wrap=True)
+
+
+@declarations.command("check")
+def declarations_check(
+    root: Annotated[Path, typer.Argument(help="Directory with schemas/ and budgets/.")] = Path(),
+) -> None:
+    """Check all declarations and say what they hold."""
+    declared = wiring.read_declarations(root)
+    table = table_of("view", "population", "student sources", "dimensions", "measures")
+    for name, checked in sorted(declared.views.items()):
+        table.add_row(
+            name,
+            checked.population,
+            ", ".join(checked.student_sources),
+            ", ".join(d.name for d in checked.view.dimensions),
+            ", ".join(m.name for m in checked.view.measures),
+        )
+    out.print(table)
+    out.print(
+        f"{len(declared.sources)} sources, {len(declared.views)} views, "
+        f"{len(declared.consumers)} consumers: in order. Digest {declared.digest[:16]}"
+    )
+
+
+@declarations.command("schemas")
+def declarations_schemas(
+    directory: Annotated[Path, typer.Argument(help="Where to write.")] = Path("schemas/json"),
+) -> None:
+    """Write the JSON Schemas of all declarations, for editors."""
+    for path in wiring.write_json_schemas(directory):
+        out.print(f"wrote {path}", soft_wrap=True)
+
+
+@app.command()
+def load(source: str, file: Path, home: HomeOption = None) -> None:
+    """Load a file as the source declares: checked, pseudonymised, all or nothing."""
+    with wiring.open_steward(_settings(home)) as steward, _progress() as progress:
+        task = progress.add_task(f"loading {source}", total=None)
+        report = steward.load(
+            source,
+            file,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if report.already_loaded:
+        out.print(f"{source}: this very file is loaded already; nothing was done")
+        return
+    out.print(
+        f"{source}: {report.rows_read:,} rows read, {report.rows_kept:,} kept, "
+        f"{sum(report.refused.values()):,} refused, in {report.seconds:.1f} s"
+    )
+    for reason, rows in report.refused.items():
+        out.print(f"  refused {rows:,}: {reason}")
+    for column in report.dropped_columns:
+        out.print(f"  column {column} not kept: special category, no approved case (policy 4.5)")
+
+
+@consent.command("load")
+def consent_load(file: Path, home: HomeOption = None) -> None:
+    """Load the consent table from CSV; it replaces the one before."""
+    with wiring.open_steward(_settings(home)) as steward:
+        state = steward.load_consents(file)
+    out.print(f"consents loaded, state {state.digest[:16]}; they take effect at the next snapshot")
+
+
+@app.command()
+def snapshot(
+    views: Annotated[list[str] | None, typer.Argument(help="Views; all by default.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Build the snapshots that questions are answered from. Figures are for stewards only."""
+    with wiring.open_steward(_settings(home)) as steward, out.status("building snapshots"):
+        reports = list(steward.build(views or ()))
+    for report in reports:
+        out.print(
+            f"{report.snapshot.id}: {report.rows_kept:,} rows of {report.students:,} students "
+            f"({report.snapshot.population}), {report.seconds:.1f} s",
+            soft_wrap=True,
+        )
+        for reason, rows in report.dropped.items():
+            if rows:
+                out.print(f"  left out {rows:,} rows: {reason}")
+
+
+@app.command()
+def views(name: Annotated[str | None, typer.Argument()] = None, home: HomeOption = None) -> None:
+    """What may be asked about: views, or one view's dimensions and measures."""
+    declared = wiring.read_declarations(_settings(home).declarations)
+    if name is None:
+        table = table_of("view", "about", "academic years")
+        for key, checked in sorted(declared.views.items()):
+            table.add_row(key, checked.view.title, ", ".join(checked.view.academic_years))
+        out.print(table)
+        return
+    if name not in declared.views:
+        raise RequestError(f"no view {name!r}; declared are {', '.join(sorted(declared.views))}")
+    view = declared.views[name].view
+    out.print(f"[bold]{view.title}[/bold]: {view.description}", highlight=False)
+    out.print(f"Holds {declared.views[name].population}.", highlight=False)
+    table = table_of("kind", "name", "about", "values or bounds")
+    for d in view.dimensions:
+        shown = ", ".join(d.domain[:8]) + (f" … {d.domain[-1]}" if len(d.domain) > 8 else "")
+        table.add_row("dimension", d.name, d.title, shown)
+    for m in view.measures:
+        table.add_row(
+            "measure", m.name, m.title, f"{m.bounds[0]} to {m.bounds[1]} {m.unit}, {m.combine}"
+        )
+    out.print(table)
+
+
+@app.command()
+def estimate(question: QuestionArgument, consumer: ConsumerOption, home: HomeOption = None) -> None:
+    """Say what a question costs and how accurate its answer will be; reads no rows, is free."""
+    asked = _question(question)
+    with wiring.open_desk(_settings(home), consumer) as desk:
+        show_estimate(out, desk.estimate(asked))
+
+
+@app.command()
+def ask(
+    question: QuestionArgument,
+    consumer: ConsumerOption,
+    home: HomeOption = None,
+    form: Annotated[
+        str, typer.Option("--format", help="table, json, csv, parquet or svg.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("--output", help="File to write.")] = None,
+    mode: Annotated[str, typer.Option("--mode", help="plain, or hesa for publication.")] = "plain",
+    metric: Annotated[str | None, typer.Option("--metric", help="What an SVG shows.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--request-id", help="Asking again under it is free.")
+    ] = None,
+) -> None:
+    """Ask: charge the budget, answer with noise, record the answer."""
+    asked = _question(question)
+    if form not in ("table", "json", "csv", "parquet", "svg") or mode not in ("plain", "hesa"):
+        raise RequestError(
+            f"format {form!r}, mode {mode!r}; allowed are table, json, csv, parquet, svg, "
+            "and plain, hesa"
+        )
+    if mode == "hesa" and form in ("json", "svg"):
+        raise RequestError(f"mode hesa goes with table, csv and parquet, not with {form}")
+    if form == "parquet" and output is None:
+        raise RequestError("format parquet needs --output FILE")
+    with wiring.open_desk(_settings(home), consumer) as desk:
+        answered = desk.answer(asked, request_id=request_id)
+    if form == "table" and output is None:
+        show_answer(out, answered, hesa=mode == "hesa")
+        return
+    content = written(answered, form=form, hesa=mode == "hesa", metric=metric)
+    if output is None:
+        sys.stdout.write(content.decode())
+    else:
+        output.write_bytes(content)
+        out.print(f"wrote {output}; request id {answered.request_id}", soft_wrap=True)
+
+
+@app.command()
+def budget(consumer: ConsumerOption, home: HomeOption = None) -> None:
+    """A consumer's grants: what they hold, what is spent, until when."""
+    with wiring.open_desk(_settings(home), consumer) as desk:
+        accounts = desk.ledger.accounts(consumer)
+    out.print(budget_table(a for a in accounts if a.kind == "grant"))
+
+
+@ledger.command("list")
+def ledger_list(
+    home: HomeOption = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only entries of this kind.")] = None,
+    last: Annotated[int, typer.Option("--last", help="How many, the newest ones.")] = 20,
+) -> None:
+    """The newest entries of the journal."""
+    with wiring.open_auditor(_settings(home)) as auditor:
+        entries = list(auditor.entries(kind=kind))[-last:]
+    table = table_of("seq", "at", "kind", "what")
+    for entry in entries:
+        rest = {k: v for k, v in entry.items() if k not in ("seq", "at", "kind")}
+        what = json.dumps(rest, sort_keys=True, ensure_ascii=False)
+        table.add_row(str(entry["seq"]), str(entry["at"]), str(entry["kind"]), what)
+    out.print(table)
+
+
+@ledger.command("verify")
+def ledger_verify(home: HomeOption = None) -> None:
+    """Recompute the tree, replay every debit, and say what was proved."""
+    with wiring.open_auditor(_settings(home)) as auditor:
+        verification = auditor.verify()
+    for line in verification.proved:
+        out.print(f"proved: {line}", highlight=False)
+    for fault in verification.faults:
+        out.print(f"FAULT at entry {fault.seq}: {fault.reason}", highlight=False)
+    if verification.faults:
+        sys.exit(1)
+
+
+@app.command()
+def serve(
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8417,
+) -> None:
+    """Serve the macro door's free part on this machine: views and estimates."""
+    from dpanalytics.server import run_macro  # noqa: PLC0415  the web stack loads slowly
+
+    run_macro(_settings(home), port=port)
+
+
+@app.command()
+def demo(
+    home: Annotated[Path, typer.Option("--home", help="Directory to make.")] = Path("demo"),
+    oulad: Annotated[
+        Path | None, typer.Option("--oulad", help="Directory with the real OULAD files.")
+    ] = None,
+    declared: Annotated[Path, typer.Option("--declarations")] = Path(),
+) -> None:
+    """Show the main job from beginning to end, on a synthetic university or on OULAD."""
+    from dpanalytics.demonstration.acts import play  # noqa: PLC0415  needed by this command only
+
+    play(out, home=home, declarations=declared, oulad=oulad)
+
+
+def _question(place: str) -> Question:
+    try:
+        text = sys.stdin.read() if place == "-" else Path(place).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise RequestError(f"{place}: is not text in UTF-8") from None
+    return parse_question_json(text)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,196 @@
+"""The demonstration: the main job from files to a verified journal, told as it happens."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from dpanalytics.demonstration.university import write_consents, write_university
+from dpanalytics.errors import BudgetError, ConfigurationError
+from dpanalytics.query.builder import ask
+from dpanalytics.query.request import Question
+from dpanalytics.settings import Settings, load_settings
+from dpanalytics.terminal import budget_table, show_answer, show_estimate, written
+from dpanalytics.wiring import create_home, open_auditor, open_desk, open_steward
+
+CONSUMER = "quality-committee"
+YEAR = "2013/14"
+
+FILES = {
+    "courses": "courses.csv",
+    "assessments": "assessments.csv",
+    "vle": "vle.csv",
+    "student_info": "studentInfo.csv",
+    "student_registration": "studentRegistration.csv",
+    "student_assessment": "studentAssessment.csv",
+    "student_vle": "studentVle.csv",
+}
+"""File of each source."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """A question that a quality committee asks, and how it would put it."""
+
+    asks: str
+    question: Question
+    chart: str | None = None
+    """Metric to draw, where the answer is better seen than read."""
+
+
+def questions() -> tuple[Act, ...]:
+    """The five questions of the demonstration, all of one academic year."""
+    purpose = "quality-review"
+    enrolments = ask("enrolments", years=[YEAR], purpose=purpose)
+    return (
+        Act(
+            "How many students does each module have?",
+            enrolments.group_by("module").students(margin=25).as_accurate_as_asked(),
+        ),
+        Act(
+            "How do results differ between modules?",
+            enrolments.group_by("module").histogram(dimension="outcome").spending(epsilon=0.5),
+        ),
+        Act(
+            "Do students from more deprived areas withdraw more often? (within 2 points)",
+            enrolments.group_by("imd_band")
+            .rate(where={"outcome": ["Withdrawn"]}, margin=0.04)
+            .as_accurate_as_asked(reference_group=1000),
+        ),
+        Act(
+            "What do students score, by type of assessment?",
+            ask("submissions", years=[YEAR], purpose=purpose)
+            .group_by("assessment_type")
+            .mean("score")
+            .students()
+            .spending(epsilon=0.5),
+        ),
+        Act(
+            "How does activity in the learning environment run through the weeks?",
+            ask("weekly_activity", years=[YEAR], purpose=purpose)
+            .group_by("week")
+            .mean("clicks")
+            .students()
+            .spending(epsilon=1.0),
+            chart="mean(clicks)",
+        ),
+    )
+
+
+def play(out: Console, *, home: Path, declarations: Path, oulad: Path | None) -> None:
+    """Play all acts in a new directory.
+
+    Raises:
+        ConfigurationError: the directory is there already.
+        DpAnalyticsError: a step failed.
+    """
+    if home.exists() and any(home.iterdir()):
+        raise ConfigurationError(f"{home}: is not empty; name a new directory, or remove it")
+    home.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    files = _university(out, home, oulad)
+    create_home(home / "home", declarations=declarations)
+    settings = load_settings(home / "home", environ={})
+    _load(out, settings, files, home / "consents" / "consents.csv")
+    _build(out, settings)
+    _ask(out, settings, home)
+    _verify(out, settings)
+    out.print(f"\nAll of it took {time.perf_counter() - began:.0f} seconds; it lies in {home}.")
+
+
+def _university(out: Console, home: Path, oulad: Path | None) -> Path:
+    consents = home / "consents"
+    consents.mkdir()
+    if oulad is not None:
+        _head(out, "The university: the real OULAD files, with consents made up from a seed")
+        write_consents(oulad / FILES["student_info"], consents / "consents.csv")
+        return oulad
+    _head(out, "The university: SYNTHETIC, made up from a seed; no real student is in it")
+    directory = home / "university"
+    with out.status("writing its files"):
+        made = write_university(directory)
+    out.print(
+        f"  {made.students:,} students, {made.enrolments:,} enrolments, {made.clicks:,} click rows",
+        highlight=False,
+    )
+    (directory / "consents.csv").replace(consents / "consents.csv")
+    return directory
+
+
+def _load(out: Console, settings: Settings, files: Path, consents: Path) -> None:
+    _head(out, "Loading: checked, pseudonymised with a keyed hash; identifiers stay outside")
+    with open_steward(settings) as steward:
+        for source, name in FILES.items():
+            report = steward.load(source, files / name)
+            refused = sum(report.refused.values())
+            out.print(
+                f"  {source}: {report.rows_kept:,} rows kept, {refused:,} refused, "
+                f"{report.seconds:.1f} s",
+                highlight=False,
+            )
+        state = steward.load_consents(consents)
+        out.print(f"  consents: state {state.digest[:12]}", highlight=False)
+
+
+def _build(out: Console, settings: Settings) -> None:
+    _head(out, "Snapshots: bounded contributions; combined views hold consenting students only")
+    with open_steward(settings) as steward:
+        for report in steward.build():
+            out.print(
+                f"  {report.snapshot.id}: {report.snapshot.population}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def _ask(out: Console, settings: Settings, home: Path) -> None:
+    with open_desk(settings, CONSUMER) as desk:
+        for number, act in enumerate(questions(), start=1):
+            _head(out, f"Question {number}: {act.asks}")
+            if number == 1:
+                out.print("  What it would cost (free to ask, reads no rows):")
+                show_estimate(out, desk.estimate(act.question))
+            answered = desk.answer(act.question)
+            if act.chart is None:
+                show_answer(out, answered)
+            else:
+                chart = home / f"question-{number}.svg"
+                chart.write_bytes(written(answered, form="svg", hesa=False, metric=act.chart))
+                show_answer(out, answered)
+                out.print(f"  drawn with error bars in {chart}", soft_wrap=True)
+        _head(out, "The first question again: the same answer, free of charge")
+        again = desk.answer(questions()[0].question)
+        out.print("  charged again" if again.charged else "  the recorded release was returned")
+        _head(out, "The budget has gone down")
+        accounts = desk.ledger.accounts(CONSUMER)
+        out.print(budget_table(a for a in accounts if a.kind == "grant" and a.spent.units))
+        _head(out, "A question that the budget refuses")
+        try:
+            desk.answer(greedy())
+        except BudgetError as refusal:
+            out.print(f"  refused: {refusal}", highlight=False)
+
+
+def greedy() -> Question:
+    """A question that asks for more than any grant here holds."""
+    return (
+        ask("enrolments", years=[YEAR], purpose="quality-review")
+        .group_by("module", "region", "outcome")
+        .students(margin=4)
+        .as_accurate_as_asked()
+    )
+
+
+def _verify(out: Console, settings: Settings) -> None:
+    _head(out, "The journal: recomputed and replayed")
+    with open_auditor(settings) as auditor:
+        verification = auditor.verify()
+    for line in verification.proved:
+        out.print(f"  proved: {line}", highlight=False)
+    for fault in verification.faults:
+        out.print(f"  FAULT at entry {fault.seq}: {fault.reason}", highlight=False)
+
+
+def _head(out: Console, text: str) -> None:
+    out.print(f"\n[bold]{text}[/bold]", highlight=False)

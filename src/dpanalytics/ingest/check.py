@@ -1,0 +1,203 @@
+"""The rules that a declaration makes for values, applied to raw columns.
+
+What is not exactly as the rules say is refused, row by row, and counted under the first rule that
+the row breaks, in the declared order of the columns:
+
+- text: one of the declared values, if there are any, after other spellings are put right; values
+  to drop become missing (policy 4.4), whatever their case;
+- integer: an optional minus and digits, nothing else; decimal: the same, and a point and digits;
+- date: YYYY-MM-DD; datetime: YYYY-MM-DDThh:mm:ss, a fraction or none, and Z or +hh:mm; the years
+  1900 to 2199; fractions beyond the microsecond are cut off;
+- boolean: true, yes, y, 1 or false, no, n, 0, in any case.
+
+Reasons name the column and the rule, never a value. Pure, but for the pseudonyms.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+
+import polars as pl
+
+from dpanalytics.ingest.tabular import RAW
+from dpanalytics.schema.source import Column
+from dpanalytics.vault.pseudonym import Pseudonymiser
+
+_INTEGER = r"^-?[0-9]+$"
+_DATE = r"^(19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}$"
+_DATETIME = (
+    r"^(19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+_YES, _NO = ("true", "yes", "y", "1"), ("false", "no", "n", "0")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a piece of a file comes to."""
+
+    kept: pl.DataFrame
+    refused: Mapping[str, int]
+    """Rows refused, by reason."""
+
+    @property
+    def rows_read(self) -> int:
+        """Rows kept and refused."""
+        return self.kept.height + sum(self.refused.values())
+
+
+@dataclass(frozen=True)
+class _Rule:
+    reason: str
+    broken: pl.Expr
+
+
+class Checker:
+    """Judges raw columns of one source, and puts pseudonyms in place of identifiers."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        *,
+        missing: Sequence[str],
+        schema: Mapping[str, pl.DataType],
+        pseudonymiser: Pseudonymiser | None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            columns: those that are stored, in the order of storage.
+            missing: spellings of a missing value.
+            schema: their types as stored.
+            pseudonymiser: of the identifier space; None if no column identifies a student.
+        """
+        self._columns = columns
+        self._missing = tuple(missing)
+        self._schema = schema
+        self._pseudonymiser = pseudonymiser
+
+    def check(self, raw: pl.DataFrame) -> Checked:
+        """Values of the rows that keep all rules, as stored, and the count of the others."""
+        frame = raw
+        if self._pseudonymiser is not None:
+            student = raw.get_column(f"{RAW}student")
+            frame = raw.with_columns(self._pseudonymiser.column(student).alias("student"))
+        values, rules = [], []
+        for column in self._columns:
+            value, its_rules = self._judged(column, raw.schema[RAW + column.name])
+            values.append(value.alias(column.name))
+            rules += its_rules
+        frame = frame.with_columns(values)
+        broken = frame.select(r.broken.any().alias(str(n)) for n, r in enumerate(rules)).row(0)
+        met = [rule for rule, is_met in zip(rules, broken, strict=True) if is_met]
+        if met:
+            first = pl.coalesce(pl.when(r.broken).then(pl.lit(n)) for n, r in enumerate(met))
+            frame = frame.with_columns(first.alias(RAW))
+            counts = frame.get_column(RAW).drop_nulls().value_counts().sort(RAW)
+            refused = {met[number].reason: count for number, count in counts.iter_rows()}
+            frame = frame.filter(pl.col(RAW).is_null())
+        else:
+            refused = {}
+        # Numbers are narrowed only now: refused ones may not have fitted.
+        return Checked(
+            frame.select(pl.col(name).cast(dtype) for name, dtype in self._schema.items()), refused
+        )
+
+    def _judged(self, column: Column, found: pl.DataType) -> tuple[pl.Expr, list[_Rule]]:
+        """The value of a column, and the rules for it in their order."""
+        raw, value = pl.col(RAW + column.name), pl.col(column.name)
+        typed = found != pl.String
+        missing = raw.is_null()
+        for spelling in () if typed else self._missing:
+            missing |= raw.eq_missing(pl.lit(spelling))
+        rules = [] if column.optional else [_Rule(f"{column.name}: missing", missing)]
+        if column.role == "student":
+            blank = value.is_null() & ~missing
+            return value, [*rules, _Rule(f"{column.name}: blank", blank)]
+        if typed:
+            made, form = raw, None
+        elif column.type == "text":
+            made, dropped, form = _text(column, raw, self._schema[column.name])
+            missing |= dropped
+        else:
+            made, form = _parsed(column, raw)
+        if not typed:
+            # A spelling of a missing value wins, also where it could be a value (0, say).
+            made = pl.when(~missing).then(made)
+        if form:
+            broken = value.is_null() & ~missing
+            rules.append(_Rule(f"{column.name}: {form}", broken))
+        return made, [*rules, *_outside(column, value)]
+
+
+def _text(column: Column, raw: pl.Expr, stored: pl.DataType) -> tuple[pl.Expr, pl.Expr, str | None]:
+    """The value of a text, where it is one to drop, and what is said of one not declared."""
+    text = raw.replace(column.spellings) if column.spellings else raw
+    dropped = pl.lit(value=False)
+    if column.drop_values:
+        unwanted = [value.strip().lower() for value in column.drop_values]
+        dropped = text.str.strip_chars().str.to_lowercase().is_in(unwanted)
+    if isinstance(stored, pl.Enum):
+        return text.cast(stored, strict=False), dropped, "not one of the declared values"
+    return text, dropped, None
+
+
+def _parsed(column: Column, raw: pl.Expr) -> tuple[pl.Expr, str]:
+    """The value of any other type, null where it is not spelled as it must be, and the rule."""
+    match column.type:
+        case "integer":
+            return _where(raw, _INTEGER).cast(pl.Int64, strict=False), "not a whole number"
+        case "decimal":
+            digits = column.decimals or 0
+            number = _where(raw, rf"^-?[0-9]+(\.[0-9]{{1,{digits}}})?$")
+            fraction = number.str.extract(r"\.([0-9]+)$").fill_null("").str.pad_end(digits, "0")
+            scaled = number.str.extract(r"^(-?[0-9]+)") + fraction
+            form = f"not a number with at most {digits} decimals"
+            return scaled.cast(pl.Int64, strict=False), form
+        case "date":
+            date = _where(raw, _DATE).str.to_date("%Y-%m-%d", strict=False)
+            return date, "not a date as YYYY-MM-DD"
+        case "datetime":
+            return _moment(_where(raw, _DATETIME)), "not a moment with its zone as ISO 8601 has it"
+        case _:
+            word = raw.str.to_lowercase()
+            answer = pl.when(word.is_in(_YES)).then(pl.lit(value=True))
+            return answer.when(word.is_in(_NO)).then(pl.lit(value=False)), "neither yes nor no"
+
+
+def _where(raw: pl.Expr, pattern: str) -> pl.Expr:
+    """The text where it matches, else null."""
+    return pl.when(raw.str.contains(pattern)).then(raw)
+
+
+def _moment(text: pl.Expr) -> pl.Expr:
+    """A moment in UTC, from text of the form of `_DATETIME`."""
+    local = text.str.slice(0, 19).str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="us", strict=False)
+    fraction = text.str.extract(r"\.([0-9]{1,6})").fill_null("").str.pad_end(6, "0")
+    zone = pl.when(text.str.ends_with("Z")).then(pl.lit("+00:00")).otherwise(text.str.slice(-6))
+    minutes = zone.str.slice(1, 2).cast(pl.Int64) * 60 + zone.str.slice(4, 2).cast(pl.Int64)
+    ahead = pl.when(zone.str.starts_with("-")).then(-minutes).otherwise(minutes)
+    moment = local + pl.duration(microseconds=fraction.cast(pl.Int64)) - pl.duration(minutes=ahead)
+    return moment.dt.replace_time_zone("UTC")
+
+
+def _outside(column: Column, value: pl.Expr) -> list[_Rule]:
+    """The rule of bounds, or of earliest and latest; none where nothing is declared."""
+    if column.bounds is not None:
+        low, high = column.bounds
+        scale = column.decimals or 0
+        lowest, highest = math.ceil(low.scaleb(scale)), math.floor(high.scaleb(scale))
+        broken = (value < lowest) | (value > highest)
+        return [_Rule(f"{column.name}: outside {low} to {high}", broken)]
+    first, last = column.earliest, column.latest
+    if first is None and last is None:
+        return []
+    if column.type == "date":
+        before, after = value < pl.lit(first), value > pl.lit(last)
+    else:
+        # Whole days in UTC, the last one included.
+        before = value < pl.lit(first and datetime.combine(first, time.min, UTC))
+        after = value > pl.lit(last and datetime.combine(last, time.max, UTC))
+    broken = before.fill_null(value=False) | after.fill_null(value=False)
+    return [_Rule(f"{column.name}: outside {first or 'any'} to {last or 'any'}", broken)]

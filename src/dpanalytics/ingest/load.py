@@ -1,0 +1,282 @@
+"""The journey of one file into the store: all or nothing, and once.
+
+Identifiers exist here in memory only. No message of an engine is passed on, since it may hold a
+value of a row; ours name the file, the record's number, the column and the rule.
+"""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from dpanalytics.errors import IngestError
+from dpanalytics.ingest.check import Checked, Checker
+from dpanalytics.ingest.csvshape import BlockFault
+from dpanalytics.ingest.read import HashedFile, is_gzipped, reading_errors_translated
+from dpanalytics.ingest.reading import Reading, open_reading
+from dpanalytics.schema.source import Source
+from dpanalytics.store.sources import Load, SourceStore, storage_schema
+from dpanalytics.vault.pseudonym import Pseudonymiser
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the file read so far, and all of them."""
+
+ROWS_PER_GROUP = 2**19
+"""Rows of one row group of a stored load; a group is in memory while it is written."""
+
+_WORKERS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did, in exact figures: for data stewards, and nobody else."""
+
+    source: str
+    load_id: str
+    content_sha256: str
+    """SHA-256, in hex, of the file's bytes."""
+    rows_read: int
+    rows_kept: int
+    refused: Mapping[str, int]
+    """Rows refused, each counted once, under the first rule that it broke."""
+    dropped_columns: tuple[str, ...]
+    """Declared columns not kept: special category without an approved case (policy 4.5)."""
+    ignored_columns: tuple[str, ...]
+    """Names in the file that the source does not declare; they were not kept."""
+    seconds: float
+    already_loaded: bool
+    """Whether the very file stood already, under the same declaration and key."""
+
+
+@dataclass
+class _Tally:
+    """What has been read so far; grows while the file is read."""
+
+    kept: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows_read(self) -> int:
+        return self.kept + self.refused.total()
+
+    def add(self, checked: Checked) -> None:
+        self.kept += checked.kept.height
+        self.refused.update(checked.refused)
+
+
+def load_file(
+    path: Path,
+    source: Source,
+    *,
+    store: SourceStore,
+    pseudonymiser: Pseudonymiser | None,
+    clock: Callable[[], datetime],
+    progress: Progress | None = None,
+    refused_share_limit: float = 0.05,
+) -> LoadReport:
+    """Load a file as its source declares: checked, pseudonymised, stored; or nothing of it.
+
+    A row that breaks a rule is refused and counted; a file that is not built as declared is
+    refused whole, and so is one of which too many rows are refused.
+
+    Args:
+        path: the file; gzip is recognised by content.
+        source: its declaration.
+        store: where loads lie.
+        pseudonymiser: of the source's identifier space; None for a public table.
+        clock: the present moment, with a time zone.
+        progress: told of bytes read.
+        refused_share_limit: greatest share of rows that may be refused, 0 to 1.
+
+    Raises:
+        IngestError: nothing of the file was kept; the loads before stand.
+    """
+    if source.is_public != (pseudonymiser is None):
+        raise ValueError("a pseudonymiser goes with a source of students, and with no other")
+    if not 0 <= refused_share_limit <= 1:
+        raise ValueError(f"refused_share_limit {refused_share_limit}; must be from 0 to 1")
+    started = time.perf_counter()
+    declaration = _declaration_sha256(source)
+    key_id = pseudonymiser.key_id if pseudonymiser else None
+    schema = storage_schema(source)
+
+    with store.writing(source.name) as draft, _faults_named(path), _opened(path) as file:
+        # 1. A file that stands already is known by its content, not by its name.
+        size = os.fstat(file.fileno()).st_size
+        standing = store.loads(source.name)
+        if any(load.content_bytes == size for load in standing):
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            for load in standing:
+                if load.id == _load_id(content, declaration, key_id):
+                    return _report(load, started, already_loaded=True)
+        if source.updates == "append" and any(load.key_id != key_id for load in standing):
+            raise IngestError(
+                "the source's earlier loads were made under another pseudonym key, so their "
+                "students would not meet those of this file"
+            )
+
+        # 2. One pass: hashed, read, checked, pseudonymised, written; nothing stands yet.
+        hashed, tally = HashedFile(file), _Tally()
+        reading = open_reading(hashed, source, gzipped=is_gzipped(file), scratch=draft.folder)
+        checker = Checker(
+            source.kept_columns,
+            missing=source.format.missing,
+            schema=schema,
+            pseudonymiser=pseudonymiser,
+        )
+        pieces = _told_of_progress(reading.pieces, hashed, size, progress)
+        with closing(_checked_frames(pieces, reading, checker, tally)) as frames:
+            _write(frames, schema, draft.path)
+        content, ignored = hashed.sha256(), reading.ignored()
+
+        # 3. What lies on the disk is what counts, and it must be enough.
+        if tally.kept != pl.scan_parquet(draft.path).select(pl.len()).collect().item():
+            raise IngestError("the records written are not the records read; load it again")
+        if tally.refused.total() > refused_share_limit * tally.rows_read:
+            raise IngestError(_refusal(tally, refused_share_limit))
+
+        # 4. From here on the load stands.
+        load = Load(
+            id=_load_id(content, declaration, key_id),
+            source=source.name,
+            content_sha256=content,
+            content_bytes=hashed.bytes_read,
+            declaration_sha256=declaration,
+            key_id=key_id,
+            rows_read=tally.rows_read,
+            rows_kept=tally.kept,
+            refused=dict(tally.refused),
+            dropped_columns=tuple(c.name for c in source.columns if c.special_category),
+            ignored_columns=ignored,
+            loaded_at=clock(),
+        )
+        draft.keep(load, replaces=source.updates == "replace")
+        return _report(load, started, already_loaded=False)
+
+
+def _checked_frames(
+    pieces: Iterator[Any], reading: Reading, checker: Checker, tally: _Tally
+) -> Generator[pl.DataFrame, None, None]:
+    """Checked rows in the file's order; a few pieces are worked on at a time, in threads."""
+
+    def work(piece: Any) -> Checked:
+        return checker.check(reading.raw(piece))
+
+    def finish(future: Future[Checked]) -> pl.DataFrame:
+        try:
+            checked = future.result()
+        except BlockFault as fault:
+            raise fault.after(tally.rows_read) from None
+        tally.add(checked)
+        return checked.kept
+
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="ingest") as threads:
+        running: deque[Future[Checked]] = deque()
+        try:
+            for piece in pieces:
+                running.append(threads.submit(work, piece))
+                if len(running) > _WORKERS:
+                    yield finish(running.popleft())
+            while running:
+                yield finish(running.popleft())
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _write(frames: Iterator[pl.DataFrame], schema: pl.Schema, path: Path) -> None:
+    """Write the frames to a Parquet file; what makes one fail is raised as it was."""
+    failures: list[BaseException] = []
+
+    def source(*_: object) -> Iterator[pl.DataFrame]:
+        try:
+            yield from frames
+        except BaseException as failure:
+            failures.append(failure)
+            raise
+
+    try:
+        register_io_source(source, schema=schema).sink_parquet(
+            path, compression="zstd", compression_level=1, row_group_size=ROWS_PER_GROUP
+        )
+    except pl.exceptions.PolarsError:
+        if failures:
+            raise failures[0] from None
+        raise IngestError("the store can't be written; is the disk full?") from None
+
+
+def _told_of_progress(
+    pieces: Iterator[Any], file: HashedFile, size: int, progress: Progress | None
+) -> Iterator[Any]:
+    for piece in pieces:
+        if progress is not None:
+            progress(min(file.bytes_read, size), size)
+        yield piece
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.FileIO]:
+    if path.exists() and not path.is_file():
+        raise IngestError("is not a plain file")
+    with path.open("rb", buffering=0) as file:
+        yield file
+
+
+@contextmanager
+def _faults_named(path: Path) -> Iterator[None]:
+    """All that may be wrong with the file as one error that names it, without foreign words."""
+    try:
+        with reading_errors_translated():
+            yield
+    except IngestError as error:
+        raise IngestError(f"{path.name}: {error}") from None
+    except BlockFault as fault:
+        raise IngestError(f"{path.name}: {fault}") from None
+    except pl.exceptions.PolarsError:
+        raise IngestError(f"{path.name}: the engine can't read it as declared") from None
+
+
+def _refusal(tally: _Tally, limit: float) -> str:
+    reasons = "; ".join(f"{reason}: {rows:,}" for reason, rows in tally.refused.most_common())
+    return (
+        f"{tally.refused.total():,} of {tally.rows_read:,} rows refused, more than {limit:.1%}: "
+        f"{reasons}"
+    )
+
+
+def _report(load: Load, started: float, *, already_loaded: bool) -> LoadReport:
+    return LoadReport(
+        source=load.source,
+        load_id=load.id,
+        content_sha256=load.content_sha256,
+        rows_read=load.rows_read,
+        rows_kept=load.rows_kept,
+        refused=load.refused,
+        dropped_columns=load.dropped_columns,
+        ignored_columns=load.ignored_columns,
+        seconds=time.perf_counter() - started,
+        already_loaded=already_loaded,
+    )
+
+
+def _declaration_sha256(source: Source) -> str:
+    document = json.dumps(source.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _load_id(content: str, declaration: str, key_id: str | None) -> str:
+    """Names a load for good; the key's part keeps others from trying out what the file held."""
+    return hashlib.sha256(f"{content}/{declaration}/{key_id}".encode()).hexdigest()[:24]

@@ -1,0 +1,18 @@
+"""Budgets and the journal: every loss of privacy is charged here before an answer exists.
+
+| file | what lives there |
+|---|---|
+| loss.py | privacy loss as exact integers, and as epsilon for people (pure) |
+| accounts.py | grants, caps, debits, tickets: values, and the rules of a charge (pure) |
+| entries.py | what an entry may be, and the one way to write it down (pure) |
+| merkle.py | the tree over the entries, and its proofs, after RFC 9162 (pure) |
+| statements.py | the tables, and every SQL statement |
+| rows.py | rows of the tables as values |
+| journal.py | debit, record, adopt, append: one transaction each |
+| evidence.py | all that a journal holds, read without believing it |
+| replay.py | the accounts as the entries alone make them (pure; shares no rule with the journal) |
+| verify.py | the check of a whole journal, from its data alone |
+
+A debit is committed before any noise is drawn. An answer is recorded before anybody sees it. So a
+crash may cost budget, and never privacy. Entries hold no personal data.
+"""

@@ -1,0 +1,215 @@
+"""The check of a whole journal, from its data alone.
+
+It proves that the journal is consistent with itself. That it is the journal of yesterday, nobody
+can tell from today's data: compare with a root that was kept elsewhere.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from dpanalytics.errors import JournalError
+from dpanalytics.ledger.accounts import Account
+from dpanalytics.ledger.entries import parse, time_of
+from dpanalytics.ledger.evidence import Evidence
+from dpanalytics.ledger.merkle import EMPTY_ROOT, Node, Tree, leaf_hash
+from dpanalytics.ledger.replay import Balance, Fault, Key, Replay
+
+__all__ = ["Fault", "Verification", "verify", "verify_evidence"]
+
+_UNREADABLE = (JournalError, ValueError, TypeError)
+"""What reading bad evidence may raise."""
+
+
+class Journal(Protocol):
+    """What can be verified."""
+
+    def evidence(self) -> Evidence:
+        """All that it holds."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check found."""
+
+    entries: int
+    debits: int
+    releases: int
+    root: bytes
+    """Of the tree over the entries, recomputed."""
+    proved: tuple[str, ...]
+    """What holds, in sentences for people."""
+    faults: tuple[Fault, ...]
+    """What does not hold, in the order of entries; what is of no one entry comes last."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+
+def verify(journal: Journal) -> Verification:
+    """Recompute the tree and replay every debit of a journal. Bad data gives faults, no error."""
+    try:
+        evidence = journal.evidence()
+    except _UNREADABLE as error:
+        fault = Fault(None, f"the journal can't be read: {error}")
+        return Verification(0, 0, 0, EMPTY_ROOT, (), (fault,))
+    return verify_evidence(evidence)
+
+
+def verify_evidence(evidence: Evidence) -> Verification:
+    """As `verify`, from what a journal held or an export holds."""
+    tree, replay = Tree(), Replay()
+    # 1. Every entry in its place, in the one form it may have; hashed as it stands.
+    form = list(_take_entries(evidence.entries, tree, replay))
+    root = tree.root
+    # 2. The tree is the one that the head and the stored nodes tell of.
+    tree_faults = list(_faults_of_tree(evidence, tree, root))
+    # 3. What is stored beside the entries is what they make of it.
+    bodies = list(_faults_of_bodies(evidence.releases, replay.bodies))
+    balances = list(_faults_of_balances(evidence.accounts, replay.balances))
+    releases = [*replay.release_faults, *bodies]
+    form += replay.shape_faults
+
+    proved = []
+    if not form:
+        proved.append(f"{tree.size} entries in unbroken sequence, each in its canonical form")
+    if not tree_faults:
+        proved.append(f"their Merkle root (RFC 9162) is the head's: {root.hex()}")
+    if not (form or replay.budget_faults):
+        proved.append(
+            f"each of {len(replay.debits)} debits had grants in force and unspent loss enough, "
+            "and so had the caps"
+        )
+    if not (form or releases):
+        matched = "" if evidence.releases is None else ", and the stored body is the recorded one"
+        proved.append(f"each of {len(replay.bodies)} releases follows its own debit{matched}")
+    if not (form or balances) and evidence.accounts is not None:
+        proved.append(f"the balances of {len(replay.balances)} accounts are those of the replay")
+    faults = [*form, *tree_faults, *replay.budget_faults, *releases, *balances]
+    return Verification(
+        entries=tree.size,
+        debits=len(replay.debits),
+        releases=len(replay.bodies),
+        root=root,
+        proved=tuple(proved),
+        faults=tuple(sorted(faults, key=_place)),
+    )
+
+
+def _place(fault: Fault) -> tuple[bool, int]:
+    return fault.seq is None, fault.seq or 0
+
+
+def _take_entries(
+    entries: Iterable[tuple[int, bytes]], tree: Tree, replay: Replay
+) -> Iterator[Fault]:
+    try:
+        for place, (seq, text) in enumerate(entries):
+            tree.append(leaf_hash(text))
+            if seq != place:
+                yield Fault(seq, f"out of sequence: entry {place} was to come")
+            try:
+                fields = _fields(text)
+            except ValueError as error:
+                yield Fault(seq, f"it is not as an entry is written: {error}")
+                continue
+            if fields["seq"] != seq:
+                yield Fault(seq, "it says that it has another number")
+            replay.take(seq, fields)
+    except _UNREADABLE as error:
+        yield Fault(None, f"the entries can't be read to the end: {error}")
+
+
+def _fields(text: bytes) -> dict[str, Any]:
+    fields = parse(text)
+    if type(fields.get("seq")) is not int:
+        raise ValueError("no number")
+    if not isinstance(fields.get("at"), str):
+        raise ValueError("no time")
+    time_of(fields["at"])
+    return fields
+
+
+def _faults_of_tree(evidence: Evidence, tree: Tree, root: bytes) -> Iterator[Fault]:
+    if evidence.head.size != tree.size:
+        yield Fault(None, f"the head tells of {evidence.head.size} entries; {tree.size} are there")
+    if evidence.head.root != root:
+        yield Fault(None, "the head's root is not that of the entries")
+    if evidence.nodes is None:
+        return
+    try:
+        for stored, node in zip_longest(evidence.nodes, tree.nodes()):
+            if stored == node:
+                continue
+            if _is_leaf(stored) and _is_leaf(node) and stored.number == node.number:
+                yield Fault(node.number, "its hash is not the one stored when it was written")
+                continue
+            yield Fault(None, f"the stored nodes are not those of the tree, from {_name(node)} on")
+            return
+    except _UNREADABLE as error:
+        yield Fault(None, f"the stored nodes can't be read: {error}")
+
+
+def _is_leaf(node: Node | None) -> bool:
+    return node is not None and node.level == 0
+
+
+def _name(node: Node | None) -> str:
+    return "their end" if node is None else f"node {node.number} of level {node.level}"
+
+
+def _faults_of_bodies(
+    stored: Iterable[tuple[int, bytes]] | None, digests: dict[int, str]
+) -> Iterator[Fault]:
+    if stored is None:
+        return
+    missing = dict(digests)
+    try:
+        for seq, body in stored:
+            digest = missing.pop(seq, None)
+            if digest is None:
+                yield Fault(seq, "a stored body without an entry of its release")
+            elif hashlib.sha256(body).hexdigest() != digest:
+                yield Fault(seq, "the stored body is not the one that was recorded")
+    except _UNREADABLE as error:
+        yield Fault(None, f"the stored bodies can't be read: {error}")
+        return
+    for seq in missing:
+        yield Fault(seq, "the body of this release is gone")
+
+
+def _faults_of_balances(
+    stored: Iterable[Account] | None, balances: dict[Key, Balance]
+) -> Iterator[Fault]:
+    if stored is None:
+        return
+    missing = dict(balances)
+    try:
+        for account in stored:
+            balance = missing.pop(account.key, None)
+            if balance is None:
+                yield Fault(None, f"{account.title}: no entry tells of it")
+            elif _as_balance(account) != balance:
+                yield Fault(None, f"{account.title}: not what the entries make of it")
+    except _UNREADABLE as error:
+        yield Fault(None, f"the balances can't be read: {error}")
+        return
+    for year, consumer, view in missing:
+        name = f"the grant of {consumer} for view {view}" if consumer else "the cap"
+        yield Fault(None, f"{name}, academic year {year}: its balance is gone")
+
+
+def _as_balance(account: Account) -> Balance:
+    return Balance(
+        cap=account.cap.units,
+        spent=account.spent.units,
+        epsilon=account.epsilon,
+        delta=account.delta,
+        valid_until=account.valid_until.isoformat() if account.valid_until else None,
+        approved_by=account.approved_by,
+        withdrawn=account.withdrawn,
+    )

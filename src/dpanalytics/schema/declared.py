@@ -1,0 +1,224 @@
+"""Reads what is declared under schemas/ and budgets/, and checks it against each other.
+
+The only file of this room that reads any. All or nothing: one fault, and no declaration holds.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from dpanalytics.errors import DeclarationError
+from dpanalytics.schema.budget import Caps, Consumer
+from dpanalytics.schema.purpose import REFUSED_PURPOSES
+from dpanalytics.schema.source import Declaration, Source
+from dpanalytics.schema.sqlcheck import CheckedView, check_view
+from dpanalytics.schema.view import View
+
+SOURCES = "schemas/sources"
+VIEWS = "schemas/views"
+BUDGETS = "budgets"
+CAPS = "caps"
+
+MAX_BYTES = 1_000_000
+"""Largest declaration file."""
+
+_Declared = TypeVar("_Declared", bound=Declaration)
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """All that is declared, checked."""
+
+    sources: Mapping[str, Source]
+    views: Mapping[str, CheckedView]
+    consumers: Mapping[str, Consumer]
+    caps: Caps
+    digest: str
+    """SHA-256 in hex over names and bytes of all files; the journal records it."""
+
+
+@dataclass(frozen=True)
+class _File:
+    place: str
+    """Path below the root, with slashes."""
+    stem: str
+    content: bytes
+
+
+def read_declarations(root: Path) -> Declarations:
+    """All declarations below `root`, in which schemas/ and budgets/ lie.
+
+    Raises:
+        DeclarationError: a file is not readable, malformed, refused by policy, or does not fit
+            the others; the message names file and place, what was got and what is allowed.
+    """
+    source_files, view_files, budget_files = (
+        _files(root, folder) for folder in (SOURCES, VIEWS, BUDGETS)
+    )
+    sources = {f.stem: parse_declaration(f.content, Source, f.place) for f in source_files}
+    for file in source_files:
+        _same_name(file, sources[file.stem].name)
+    views = {}
+    for file in view_files:
+        view = parse_declaration(file.content, View, file.place)
+        _same_name(file, view.name)
+        try:
+            views[file.stem] = check_view(view, sources)
+        except DeclarationError as error:
+            raise DeclarationError(f"{file.place}: {error}") from None
+    caps, consumers = _budgets(budget_files)
+    for file in budget_files:
+        if file.stem != CAPS:
+            _same_name(file, consumers[file.stem].consumer)
+            _check_grants(file.place, consumers[file.stem], views, caps)
+    return Declarations(
+        sources=MappingProxyType(sources),
+        views=MappingProxyType(views),
+        consumers=MappingProxyType(consumers),
+        caps=caps,
+        digest=_digest((*source_files, *view_files, *budget_files)),
+    )
+
+
+def parse_declaration(content: bytes, model: type[_Declared], place: str) -> _Declared:
+    """One declaration from the bytes of its YAML file; `place` names it in messages.
+
+    Raises:
+        DeclarationError: whatever the bytes are, nothing else is raised.
+    """
+    if len(content) > MAX_BYTES:
+        raise DeclarationError(f"{place}: {len(content)} bytes; at most {MAX_BYTES} are allowed")
+    try:
+        plain = yaml.load(content.decode("utf-8"), Loader=_PlainLoader)  # noqa: S506
+    except UnicodeDecodeError:
+        raise DeclarationError(f"{place}: is not text in UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise DeclarationError(f"{place}{line}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise DeclarationError(f"{place}: is no YAML that can be read") from None
+    if not isinstance(plain, dict):
+        raise DeclarationError(f"{place}: must be a mapping of keys to values")
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        raise DeclarationError(f"{place}: {_in_words(error)}") from None
+    except (ArithmeticError, RecursionError):
+        raise DeclarationError(f"{place}: holds a number or nesting beyond all bounds") from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases (few bytes may stand for many values) and without keys given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "an alias is not allowed; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a plain word", key.start_mark
+                )
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value[:60]!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _files(root: Path, folder: str) -> tuple[_File, ...]:
+    directory = root / folder
+    try:
+        paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+        if strays := [path.name for path in paths if path.suffix != ".yaml"]:
+            raise DeclarationError(f"{folder}: {strays[0]} is no declaration; they end in .yaml")
+        return tuple(_File(f"{folder}/{p.name}", p.stem, p.read_bytes()) for p in paths)
+    except OSError as error:
+        raise DeclarationError(f"{folder}: can't be read ({error.strerror})") from None
+
+
+def _budgets(files: Iterable[_File]) -> tuple[Caps, dict[str, Consumer]]:
+    caps: Caps | None = None
+    consumers: dict[str, Consumer] = {}
+    for file in files:
+        if file.stem == CAPS:
+            caps = parse_declaration(file.content, Caps, file.place)
+        else:
+            consumers[file.stem] = parse_declaration(file.content, Consumer, file.place)
+    if caps is None:
+        raise DeclarationError(f"{BUDGETS}: has no {CAPS}.yaml; every academic year needs a cap")
+    return caps, consumers
+
+
+def _same_name(file: _File, declared: str) -> None:
+    if file.stem != declared:
+        raise DeclarationError(f"{file.place}: declares the name {declared}; must be {file.stem}")
+
+
+def _check_grants(
+    place: str, consumer: Consumer, views: Mapping[str, CheckedView], caps: Caps
+) -> None:
+    capped = {cap.academic_year for cap in caps.caps}
+    for number, grant in enumerate(consumer.grants):
+        where = f"{place}, grants.{number}"
+        checked = views.get(grant.view)
+        if checked is None:
+            raise DeclarationError(f"{where}.view: {grant.view}; must be one of {_list(views)}")
+        view = checked.view
+        if grant.academic_year not in view.academic_years:
+            raise DeclarationError(
+                f"{where}.academic_year: {grant.academic_year}; "
+                f"view {view.name} has {_list(view.academic_years)}"
+            )
+        if grant.academic_year not in capped:
+            raise DeclarationError(
+                f"{where}.academic_year: {grant.academic_year} has no cap in {BUDGETS}/{CAPS}.yaml"
+            )
+        if not set(consumer.purposes) & set(view.purposes):
+            raise DeclarationError(
+                f"{where}.view: {view.name} is for {_list(view.purposes)}; "
+                f"the consumer's purposes are {_list(consumer.purposes)}"
+            )
+
+
+def _digest(files: Iterable[_File]) -> str:
+    whole = hashlib.sha256()
+    for file in sorted(files, key=lambda f: f.place):
+        for part in (file.place.encode(), file.content):
+            whole.update(len(part).to_bytes(8, "big"))
+            whole.update(part)
+    return whole.hexdigest()
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first fault as place, got and allowed, and how many more there are."""
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    got = first.get("input")
+    if isinstance(got, str) and got in REFUSED_PURPOSES:
+        message = "is refused: analytics decide no progression, assessment, award or mark (2.3b)"
+    shown = ""
+    if first["type"] != "missing" and not isinstance(got, (dict, list)):
+        shown = f"{repr(got)[:80]}; "
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{place}: {shown}{message}{more}" if place else f"{shown}{message}{more}"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

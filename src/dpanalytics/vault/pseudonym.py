@@ -1,0 +1,161 @@
+"""From identifier to pseudonym: keyed, one way, the same student always the same.
+
+A pseudonym is HMAC-SHA-256 of the normalised identifier, cut to 128 bits, under a key that HKDF
+(RFC 5869, SHA-256) derives for one identifier space and key version. Identifiers stay in memory
+for as long as the `Pseudonymiser` lives; nothing here writes or logs one.
+"""
+
+import hmac
+import threading
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NewType, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from dpanalytics.vault.keys import KEY_BYTES
+
+Pseudonym = NewType("Pseudonym", bytes)
+"""16 bytes that stand for a student."""
+
+PSEUDONYM_BYTES = 16
+
+_FEWEST_SLOTS, _MOST_SLOTS = 2**16, 2**22
+_SLOTS_PER_SPELLING = 32
+
+
+def normalise(identifier: str) -> str:
+    """One spelling for what people take for the same identifier.
+
+    White space at the ends goes, letters lose their case, and characters that are compatible
+    (full width digits, ligatures) become the plain ones: Unicode's NFKC and full case folding
+    (Unicode 15, section 3.13, D146). Leading zeros stay: 007 and 7 are two students.
+    """
+    text = unicodedata.normalize("NFKC", identifier).casefold()
+    # Folding may take a text out of normal form, and normalising may bring up capitals again.
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+class Pseudonymiser:
+    """Pseudonyms of one identifier space under one key; safe to use from several threads."""
+
+    def __init__(self, key: bytes, *, students: str, version: int = 1) -> None:
+        """Derive the keys.
+
+        Args:
+            key: the pseudonym key, 32 bytes.
+            students: name of the identifier space, as sources declare it.
+            version: of the key, from 1.
+        """
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"key of {len(key)} bytes; must be {KEY_BYTES}")
+        if version < 1:
+            raise ValueError(f"key version {version}; must be at least 1")
+        purpose = f"dpanalytics/v1/pseudonym/{students}/kv={version}"
+        self._key = _derived(key, purpose)
+        self.key_id = _derived(key, f"{purpose}/id")[:16].hex()
+        """Tells keys apart and reveals none: 32 hex digits, other for each key, space, version."""
+        self._lock = threading.Lock()
+        self._numbers: dict[str | None, int] = {None: 0}
+        self._known = _Known.of([None], pl.Series([None], dtype=pl.Binary))
+
+    def __repr__(self) -> str:
+        return f"Pseudonymiser(key_id={self.key_id!r})"
+
+    def pseudonym(self, identifier: str) -> Pseudonym:
+        """The pseudonym of one student.
+
+        Raises:
+            ValueError: the identifier is blank, or not text that can be written as UTF-8.
+        """
+        pseudonym = self._hashed(identifier)
+        if pseudonym is None:
+            raise ValueError("a blank identifier; a student must have one")
+        return pseudonym
+
+    def column(self, identifiers: pl.Series) -> pl.Series:
+        """Pseudonyms, as Binary, of a column of String; null where null or blank.
+
+        Each distinct spelling is hashed once in the life of this object: 10.6 million rows of
+        28,785 students take a third of a second, hashing row by row took half a minute.
+        """
+        known = self._known
+        numbers, missed = known.numbers(identifiers)
+        if missed.any():
+            known = self._learn(identifiers.filter(missed).unique())
+            numbers, missed = known.numbers(identifiers)
+        if missed.any():
+            # Two spellings that fall into one slot: the slower way, and the sure one.
+            exact = [self._numbers[spelling] for spelling in identifiers.filter(missed)]
+            numbers[missed.to_numpy()] = exact
+        return known.pseudonyms.gather(pl.Series(numbers)).alias(identifiers.name)
+
+    def _learn(self, spellings: Iterable[str | None]) -> "_Known":
+        with self._lock:
+            new = [spelling for spelling in spellings if spelling not in self._numbers]
+            if new:
+                pseudonyms = pl.Series([self._hashed(s or "") for s in new], dtype=pl.Binary)
+                known = self._known.with_more(new, pseudonyms)
+                self._numbers |= zip(new, range(len(self._numbers), known.size), strict=True)
+                self._known = known
+            return self._known
+
+    def _hashed(self, identifier: str) -> Pseudonym | None:
+        try:
+            message = normalise(identifier).encode()
+        except UnicodeEncodeError:
+            raise ValueError("an identifier that can't be written as UTF-8") from None
+        if not message:
+            return None
+        return Pseudonym(hmac.digest(self._key, message, "sha256")[:PSEUDONYM_BYTES])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Spellings met so far and their pseudonyms, numbered from 0, which is null.
+
+    `slots` guesses a spelling's number from its hash; each guess is compared with the spelling,
+    so a wrong one is seen.
+    """
+
+    spellings: pl.Series
+    pseudonyms: pl.Series
+    slots: npt.NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, spellings: Iterable[str | None], pseudonyms: pl.Series) -> Self:
+        column = pl.Series(spellings, dtype=pl.String)
+        wanted = 1 << (_SLOTS_PER_SPELLING * len(column)).bit_length()
+        slots = np.zeros(min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS), dtype=np.uint32)
+        slots[_slot(column, len(slots))] = np.arange(len(column), dtype=np.uint32)
+        return cls(column, pseudonyms, slots)
+
+    @property
+    def size(self) -> int:
+        return len(self.spellings)
+
+    def with_more(self, spellings: list[str | None], pseudonyms: pl.Series) -> Self:
+        return self.of(
+            pl.concat([self.spellings, pl.Series(spellings, dtype=pl.String)]),
+            pl.concat([self.pseudonyms, pseudonyms]),
+        )
+
+    def numbers(self, identifiers: pl.Series) -> tuple[npt.NDArray[np.uint32], pl.Series]:
+        """The number guessed for each row, and whether the guess is wrong."""
+        numbers = self.slots[_slot(identifiers, len(self.slots))]
+        guessed = self.spellings.gather(pl.Series(numbers))
+        return numbers, guessed.ne_missing(identifiers)
+
+
+def _slot(column: pl.Series, slots: int) -> npt.NDArray[np.uint64]:
+    """Where a spelling's number may stand; `slots` is a power of 2."""
+    return column.hash(seed=1).to_numpy() & np.uint64(slots - 1)
+
+
+def _derived(key: bytes, info: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info.encode()).derive(key)

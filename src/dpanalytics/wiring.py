@@ -1,0 +1,233 @@
+"""From settings to use cases: the only place that builds anything.
+
+What is handed out are use cases of one role each: a `Steward` loads and builds and holds the
+pseudonym key; a `Desk` (query room) answers one consumer and holds no key; an `Auditor` reads the
+journal. None of them hands on a store, a vault or the database.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dpanalytics.consent.scope import Scope
+from dpanalytics.consent.table import ConsentState, ConsentTable
+from dpanalytics.errors import ConfigurationError, DeclarationError, RequestError, SnapshotError
+from dpanalytics.ingest.load import LoadReport, load_file
+from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
+from dpanalytics.ledger.journal import Account, SqliteJournal
+from dpanalytics.ledger.verify import Verification, verify
+from dpanalytics.query.answer import Desk
+from dpanalytics.schema.declared import Declarations, read_declarations
+from dpanalytics.schema.view import View
+from dpanalytics.settings import Settings, make_home_directory, write_settings
+from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
+from dpanalytics.store.sources import SourceStore
+from dpanalytics.vault.keys import create_key, read_key
+from dpanalytics.vault.pseudonym import Pseudonymiser
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
+
+
+def utc_now() -> datetime:
+    """The clock of a running installation."""
+    return datetime.now(UTC)
+
+
+def create_home(home: Path, *, declarations: Path) -> tuple[Path, ...]:
+    """Make a home: directory, pseudonym key, journal with the declarations adopted, settings.
+
+    Returns:
+        What was made, settings last: a home that has them is complete.
+
+    Raises:
+        ConfigurationError: `home` is one already, or holds something else.
+        DeclarationError: the declarations can't be adopted.
+    """
+    declared = read_declarations(declarations)
+    home = make_home_directory(home)
+    settings = Settings(home=home, declarations=declarations.absolute())
+    settings.pseudonym_key.parent.mkdir(mode=0o700, exist_ok=True)
+    if not settings.pseudonym_key.exists():
+        create_key(settings.pseudonym_key)
+    for directory in (settings.sources, settings.snapshots, settings.consent):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _journal(settings) as journal:
+        journal.adopt(declared)
+    written = write_settings(home, declarations=declarations)
+    return settings.pseudonym_key, settings.database, settings.sources.parent, written
+
+
+@dataclass(frozen=True)
+class Steward:
+    """What a data steward does: declarations, loads, consents and snapshots."""
+
+    declarations: Declarations
+    _settings: Settings
+    _journal: SqliteJournal
+
+    def load(self, source: str, file: Path, *, progress: Progress | None = None) -> LoadReport:
+        """Load a file as its source declares; all or nothing.
+
+        Raises:
+            RequestError: no such source.
+            IngestError: the file can't be loaded; nothing of it was kept.
+        """
+        declared = self.declarations.sources.get(source)
+        if declared is None:
+            raise RequestError(
+                f"no source {source!r}; declared are {', '.join(sorted(self.declarations.sources))}"
+            )
+        pseudonymiser = self._pseudonymiser(declared.students) if declared.students else None
+        report = load_file(
+            file,
+            declared,
+            store=SourceStore(self._settings.sources),
+            pseudonymiser=pseudonymiser,
+            clock=utc_now,
+            progress=progress,
+        )
+        if not report.already_loaded:
+            self._journal.append("load", {"source": report.source, "load": report.load_id})
+        return report
+
+    def load_consents(self, file: Path) -> ConsentState:
+        """Load the consent table, which replaces the one before.
+
+        Raises:
+            IngestError: the file is not as it must be; the table before stands.
+            DeclarationError: no source declares students.
+        """
+        spaces = {s.students for s in self.declarations.sources.values() if s.students}
+        if len(spaces) != 1:
+            raise DeclarationError(
+                f"consents need one identifier space of students; the sources declare {len(spaces)}"
+            )
+        state = ConsentTable(self._settings.consent).load(file, self._pseudonymiser(spaces.pop()))
+        self._journal.append("consent", {"state": state.digest})
+        return state
+
+    def build(self, views: Sequence[str] = ()) -> Iterator[SnapshotReport]:
+        """Build a snapshot of every academic year of these views, or of all.
+
+        Raises:
+            RequestError: no such view.
+            SnapshotError: a view can't be built; its earlier snapshots stand.
+        """
+        known = self.declarations.views
+        if unknown := [name for name in views if name not in known]:
+            raise RequestError(f"no view {unknown[0]!r}; declared are {', '.join(sorted(known))}")
+        consents = ConsentTable(self._settings.consent)
+        for name in views or sorted(known):
+            checked = known[name]
+            combining = checked.combines
+            reports = build_snapshots(
+                checked,
+                sources=SourceStore(self._settings.sources),
+                declared_sources=self.declarations.sources,
+                consenting=consents.consenting(Scope.COMBINE_SOURCES) if combining else None,
+                consent_state=consents.state.digest if combining else None,
+                snapshots=SnapshotStore(self._settings.snapshots),
+                clock=utc_now,
+                seed=secrets.randbits(64),
+            )
+            for report in reports:
+                self._journal.append(
+                    "snapshot",
+                    {
+                        "snapshot": report.snapshot.id,
+                        "view_digest": report.snapshot.view_digest,
+                        "consent_state": report.snapshot.consent_state,
+                    },
+                )
+                yield report
+
+    def _pseudonymiser(self, students: str) -> Pseudonymiser:
+        return Pseudonymiser(read_key(self._settings.pseudonym_key), students=students)
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """What an auditor does: read and verify the journal."""
+
+    _journal: SqliteJournal
+
+    def entries(self, *, kind: str | None = None) -> Iterator[Mapping[str, object]]:
+        """Entries in their order, as dictionaries."""
+        return (e for e in self._journal.entries() if kind is None or e["kind"] == kind)
+
+    def accounts(self) -> tuple[Account, ...]:
+        """All grants and caps with what is spent."""
+        return self._journal.accounts()
+
+    def verify(self) -> Verification:
+        """Recompute the tree and replay every debit."""
+        return verify(self._journal)
+
+
+@contextmanager
+def open_steward(settings: Settings) -> Iterator[Steward]:
+    """The data steward's use cases; declarations that changed are adopted."""
+    declared = read_declarations(settings.declarations)
+    with _journal(settings) as journal:
+        journal.adopt(declared)
+        yield Steward(declared, settings, journal)
+
+
+@contextmanager
+def open_desk(settings: Settings, consumer: str) -> Iterator[Desk]:
+    """One consumer's place at the macro door; holds no key.
+
+    Raises:
+        RequestError: no such consumer is declared.
+    """
+    declared = read_declarations(settings.declarations)
+    if consumer not in declared.consumers:
+        raise RequestError(
+            f"no consumer {consumer!r}; declared are {', '.join(sorted(declared.consumers))}"
+        )
+    snapshots = SnapshotStore(settings.snapshots)
+
+    def current(view: View, academic_year: str) -> Snapshot:
+        snapshot = snapshots.current(view.name, academic_year)
+        if snapshot.view_digest != view_digest(view):
+            raise SnapshotError(
+                f"view {view.name} was declared anew since its snapshot of {academic_year}; "
+                "the data steward builds it again"
+            )
+        return snapshot
+
+    with _journal(settings) as journal:
+        journal.adopt(declared)
+        yield Desk(
+            consumer=declared.consumers[consumer],
+            views={name: checked.view for name, checked in declared.views.items()},
+            snapshot_of=current,
+            ledger=journal,
+        )
+
+
+@contextmanager
+def open_auditor(settings: Settings) -> Iterator[Auditor]:
+    """The auditor's use cases; nothing is adopted or written."""
+    with _journal(settings) as journal:
+        yield Auditor(journal)
+
+
+def consumers_of(settings: Settings) -> Iterable[str]:
+    """Names of all declared consumers."""
+    return sorted(read_declarations(settings.declarations).consumers)
+
+
+@contextmanager
+def _journal(settings: Settings) -> Iterator[SqliteJournal]:
+    if not settings.database.parent.is_dir():
+        raise ConfigurationError(f"{settings.home} is no home; make one with dpanalytics init")
+    journal = SqliteJournal(settings.database, clock=utc_now)
+    try:
+        yield journal
+    finally:
+        journal.close()
