@@ -6,7 +6,7 @@ journal. None of them hands on a store, a vault or the database.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,19 +14,31 @@ from pathlib import Path
 
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.table import ConsentState, ConsentTable
-from dpanalytics.errors import ConfigurationError, DeclarationError, RequestError, SnapshotError
+from dpanalytics.errors import DeclarationError, RequestError, SnapshotError
 from dpanalytics.ingest.load import LoadReport, load_file
 from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
-from dpanalytics.ledger.journal import Account, SqliteJournal
+from dpanalytics.ledger.journal import Account, SqliteJournal, create_journal
 from dpanalytics.ledger.verify import Verification, verify
 from dpanalytics.query.answer import Desk
 from dpanalytics.schema.declared import Declarations, read_declarations
+from dpanalytics.schema.jsonschema import write_json_schemas
 from dpanalytics.schema.view import View
 from dpanalytics.settings import Settings, make_home_directory, write_settings
 from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
 from dpanalytics.store.sources import SourceStore
 from dpanalytics.vault.keys import create_key, read_key
 from dpanalytics.vault.pseudonym import Pseudonymiser
+
+__all__ = [
+    "Auditor",
+    "Steward",
+    "create_home",
+    "open_auditor",
+    "open_desk",
+    "open_steward",
+    "read_declarations",
+    "write_json_schemas",
+]
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -55,6 +67,8 @@ def create_home(home: Path, *, declarations: Path) -> tuple[Path, ...]:
         create_key(settings.pseudonym_key)
     for directory in (settings.sources, settings.snapshots, settings.consent):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not settings.database.exists():
+        create_journal(settings.database)
     with _journal(settings) as journal:
         journal.adopt(declared)
     written = write_settings(home, declarations=declarations)
@@ -217,17 +231,7 @@ def open_auditor(settings: Settings) -> Iterator[Auditor]:
         yield Auditor(journal)
 
 
-def consumers_of(settings: Settings) -> Iterable[str]:
-    """Names of all declared consumers."""
-    return sorted(read_declarations(settings.declarations).consumers)
-
-
 @contextmanager
 def _journal(settings: Settings) -> Iterator[SqliteJournal]:
-    if not settings.database.parent.is_dir():
-        raise ConfigurationError(f"{settings.home} is no home; make one with dpanalytics init")
-    journal = SqliteJournal(settings.database, clock=utc_now)
-    try:
+    with SqliteJournal(settings.database, clock=utc_now) as journal:
         yield journal
-    finally:
-        journal.close()

@@ -164,6 +164,7 @@ def build(
     consenting: pl.LazyFrame | None = None,
     seed: int = 1,
     years: Sequence[str] | None = None,
+    records_at_once: int = 10**6,
 ) -> tuple[SnapshotReport, ...]:
     return build_snapshots(
         checked,
@@ -175,6 +176,7 @@ def build(
         clock=clock,
         seed=seed,
         academic_years=years,
+        records_at_once=records_at_once,
     )
 
 
@@ -249,6 +251,19 @@ def test_p2_6_only_students_who_agreed_to_combining_are_in_a_combined_snapshot(
         for one, other in zip(with_all, without_others, strict=True):
             assert one.students <= len(consenting)
             assert one.snapshot.scan().collect().equals(other.snapshot.scan().collect())
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.fixed_dictionaries({"clicks": clicks, "enrolment": enrolment}))
+def test_students_in_parts_make_the_same_snapshot(rows):
+    with tempfile.TemporaryDirectory() as folder:
+        for checked in (COMBINED, SINGLE):
+            everybody = agreed(*STUDENTS)
+            whole = build(checked, rows, Path(folder), consenting=everybody)
+            parts = build(checked, rows, Path(folder), consenting=everybody, records_at_once=9)
+            for one, other in zip(whole, parts, strict=True):
+                assert one.snapshot.path.read_bytes() == other.snapshot.path.read_bytes()
+                assert (one.rows_built, one.dropped) == (other.rows_built, other.dropped)
 
 
 def test_p2_6_no_consents_on_record_means_nobody_is_in_a_combined_snapshot(tmp_path):

@@ -173,8 +173,8 @@ def _most_credits(raw: Mapping[str, pl.DataFrame]) -> Mapping[Key, float]:
 
 
 ENROLMENTS = ask("enrolments", years=YEARS, purpose="quality-review")
-SUBMISSIONS = ask("submissions", years=YEARS, purpose="quality-review")
-ACTIVITY = ask("weekly_activity", years=YEARS, purpose="quality-review")
+SUBMISSIONS = ask("submissions", years=YEARS[1:], purpose="quality-review")
+ACTIVITY = ask("weekly_activity", years=YEARS[1:], purpose="quality-review")
 
 CASES = {
     "enrolments": Case(
@@ -226,7 +226,8 @@ def test_exact_figures_lie_within_the_stated_margins(
 ) -> None:
     case = CASES[name]
     plan = _plan(case.question, home)
-    exact = case.exact(raw)
+    asked = pl.col("year").is_in(case.question.academic_years)
+    exact = case.exact({name: frame.filter(asked) for name, frame in raw.items()})
     inside = draws = repetitions = 0
     while draws < LEAST_DRAWS or repetitions < REPETITIONS:
         repetitions += 1

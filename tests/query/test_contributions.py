@@ -109,7 +109,7 @@ def test_the_least_product_of_limits_is_found(
     limits: list[tuple[str, int]], by: str, expected: int
 ) -> None:
     spoken = {n for names, _ in limits for n in names}
-    view = view_of({n: 10 for n in spoken}, [(tuple(names), most) for names, most in limits])
+    view = view_of(dict.fromkeys(spoken, 10), [(tuple(names), most) for names, most in limits])
     assert max_groups(view, tuple(by), {}) == expected
 
 

@@ -1,5 +1,6 @@
 """What happens to rows before OpenDP sees them: one student at a time, and as declared."""
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -260,7 +261,8 @@ def test_an_answer_tells_every_declared_group_and_is_near_the_truth() -> None:
     assert content["digest"] == plan.digest
     assert content["rho_units"] == str(plan.cost.units)
     for answered in content["rows"]:
-        assert answered["low"] <= answered["estimate"] <= answered["high"]
+        # Estimates stay unbiased, so a count may be negative; its interval is not.
+        assert answered["low"] <= max(answered["estimate"], 0) <= answered["high"]
         assert answered["margin"] >= 0
     table = {(r["group"]["band"], r["metric"], r["item"]): r for r in content["rows"]}
     kinds = {("histogram(kind)", v) for v in VIEW.dimensions[2].domain}
@@ -299,7 +301,7 @@ def test_snapshots_that_do_not_fit_are_refused_before_anything_is_charged() -> N
     for kind in (Shifted, Lacking):
         broken = [kind(s.id, s.academic_year, s.rows) for s in snapshots_of([row()])]
         with pytest.raises(RequestError, match="don't fit") as refusal:
-            check_snapshots(type(plan)(**{**vars(plan), "snapshots": tuple(broken)}))
+            check_snapshots(dataclasses.replace(plan, snapshots=tuple(broken)))
         assert refusal.value.__cause__ is None
 
 
@@ -315,7 +317,7 @@ def test_rows_are_read_the_same_from_files(tmp_path: Path) -> None:
 
     filed = tuple(Filed(s.id, s.academic_year, s.rows) for s in snapshots_of(rows))
     for of in plan.releases:
-        from_files = rows_of_table(type(plan)(**{**vars(plan), "snapshots": filed}), of).collect()
+        from_files = rows_of_table(dataclasses.replace(plan, snapshots=filed), of).collect()
         assert Counter(from_files.rows()) == Counter(rows_by_the_book(plan, of, rows))
 
 

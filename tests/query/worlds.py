@@ -240,6 +240,10 @@ def questions(draw: st.DrawFn) -> Row:
     }
 
 
-def plan_of(question: Row, *, offered: Rho | None = Rho(10**11)) -> Plan:
+PLENTY = Rho(10**11)
+"""An offer of budget that buys an answer to any question here: about epsilon 2."""
+
+
+def plan_of(question: Row, *, offered: Rho | None = PLENTY) -> Plan:
     """The plan of a question over snapshots that nobody may open."""
     return plan_query(parse_question(question), VIEW, sealed(), offered=offered)

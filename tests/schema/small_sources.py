@@ -1,6 +1,5 @@
 """Small sources with every kind of column, frames of them as stored, and views over them."""
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -108,22 +107,19 @@ def view_of(sql: str, **changes: Any) -> View:
 
 def stored_type(column: Column) -> pl.DataType:
     """How the store keeps a column."""
-    match column.type:
-        case "text" if column.role == "student":
-            return pl.Binary()
-        case "text":
-            return pl.Enum(column.values) if column.values else pl.String()
-        case "integer":
-            narrow = column.bounds is not None and max(map(abs, column.bounds)) < 2**31
-            return pl.Int32() if narrow else pl.Int64()
-        case "decimal":
-            return pl.Int64()
-        case "date":
-            return pl.Date()
-        case "datetime":
-            return pl.Datetime("us", "UTC")
-        case "boolean":
-            return pl.Boolean()
+    if column.role == "student":
+        return pl.Binary()
+    if column.values:
+        return pl.Enum(column.values)
+    narrow = column.bounds is not None and max(map(abs, column.bounds)) < 2**31
+    return {
+        "text": pl.String(),
+        "integer": pl.Int32() if narrow else pl.Int64(),
+        "decimal": pl.Int64(),
+        "date": pl.Date(),
+        "datetime": pl.Datetime("us", "UTC"),
+        "boolean": pl.Boolean(),
+    }[column.type]
 
 
 def frame_of(source: Source, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -143,14 +139,9 @@ def as_multiset(frame: pl.DataFrame) -> list[tuple[str, ...]]:
     return sorted(tuple(repr(value) for value in row) for row in frame.iter_rows())
 
 
-def of_student(
-    frames: Mapping[str, pl.DataFrame], student: bytes
-) -> Mapping[str, pl.DataFrame]:
+def of_student(frames: Mapping[str, pl.DataFrame], student: bytes) -> Mapping[str, pl.DataFrame]:
     """The records of one student, and public tables whole."""
     return {
         name: frame.filter(pl.col("student") == student) if "student" in frame.columns else frame
         for name, frame in frames.items()
     }
-
-
-DAY = dt.date(2013, 10, 1)

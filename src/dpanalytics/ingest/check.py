@@ -15,8 +15,9 @@ Reasons name the column and the rule, never a value. Pure, but for the pseudonym
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
+from itertools import chain
 
 import polars as pl
 
@@ -49,8 +50,15 @@ class Checked:
 
 @dataclass(frozen=True)
 class _Rule:
-    reason: str
+    column: str
+    form: str
     broken: pl.Expr
+    leaves_null: bool = True
+    """Whether a row that breaks it has no value, so that a column without nulls keeps it."""
+
+    @property
+    def reason(self) -> str:
+        return f"{self.column}: {self.form}"
 
 
 class Checker:
@@ -89,8 +97,10 @@ class Checker:
             values.append(value.alias(column.name))
             rules += its_rules
         frame = frame.with_columns(values)
-        broken = frame.select(r.broken.any().alias(str(n)) for n, r in enumerate(rules)).row(0)
-        met = [rule for rule, is_met in zip(rules, broken, strict=True) if is_met]
+        lacking = {name for name in self._schema if frame.get_column(name).null_count()}
+        rules = [rule for rule in rules if not rule.leaves_null or rule.column in lacking]
+        broken = frame.select(r.broken.any().alias(str(n)) for n, r in enumerate(rules))
+        met = [rule for rule, is_met in zip(rules, chain(*broken.rows()), strict=True) if is_met]
         if met:
             first = pl.coalesce(pl.when(r.broken).then(pl.lit(n)) for n, r in enumerate(met))
             frame = frame.with_columns(first.alias(RAW))
@@ -111,33 +121,38 @@ class Checker:
         missing = raw.is_null()
         for spelling in () if typed else self._missing:
             missing |= raw.eq_missing(pl.lit(spelling))
-        rules = [] if column.optional else [_Rule(f"{column.name}: missing", missing)]
+        rules = [] if column.optional else [_Rule(column.name, "missing", missing)]
         if column.role == "student":
-            blank = value.is_null() & ~missing
-            return value, [*rules, _Rule(f"{column.name}: blank", blank)]
+            # A pseudonym is made of any spelling, that of a missing value too.
+            blank = _Rule(column.name, "blank", value.is_null())
+            return value, [replace(rule, leaves_null=False) for rule in rules] + [blank]
         if typed:
-            made, form = raw, None
-        elif column.type == "text":
+            return raw, rules + _outside(column, value)
+        if column.type == "text":
             made, dropped, form = _text(column, raw, self._schema[column.name])
-            missing |= dropped
         else:
             made, form = _parsed(column, raw)
-        if not typed:
+            dropped = None
+        meaning = {*(column.values or self._missing), *column.spellings}
+        if not meaning.isdisjoint(self._missing):
             # A spelling of a missing value wins, also where it could be a value (0, say).
             made = pl.when(~missing).then(made)
+        if dropped is not None:
+            made, missing = pl.when(~dropped).then(made), missing | dropped
         if form:
-            broken = value.is_null() & ~missing
-            rules.append(_Rule(f"{column.name}: {form}", broken))
-        return made, [*rules, *_outside(column, value)]
+            rules.append(_Rule(column.name, form, value.is_null() & ~missing))
+        return made, rules + _outside(column, value)
 
 
-def _text(column: Column, raw: pl.Expr, stored: pl.DataType) -> tuple[pl.Expr, pl.Expr, str | None]:
-    """The value of a text, where it is one to drop, and what is said of one not declared."""
+def _text(
+    column: Column, raw: pl.Expr, stored: pl.DataType
+) -> tuple[pl.Expr, pl.Expr | None, str | None]:
+    """The value of a text, whether it is one to drop, and what is said of one not declared."""
     text = raw.replace(column.spellings) if column.spellings else raw
-    dropped = pl.lit(value=False)
+    dropped = None
     if column.drop_values:
         unwanted = [value.strip().lower() for value in column.drop_values]
-        dropped = text.str.strip_chars().str.to_lowercase().is_in(unwanted)
+        dropped = text.str.strip_chars().str.to_lowercase().is_in(unwanted).fill_null(value=False)
     if isinstance(stored, pl.Enum):
         return text.cast(stored, strict=False), dropped, "not one of the declared values"
     return text, dropped, None
@@ -189,7 +204,7 @@ def _outside(column: Column, value: pl.Expr) -> list[_Rule]:
         scale = column.decimals or 0
         lowest, highest = math.ceil(low.scaleb(scale)), math.floor(high.scaleb(scale))
         broken = (value < lowest) | (value > highest)
-        return [_Rule(f"{column.name}: outside {low} to {high}", broken)]
+        return [_Rule(column.name, f"outside {low} to {high}", broken, leaves_null=False)]
     first, last = column.earliest, column.latest
     if first is None and last is None:
         return []
@@ -200,4 +215,5 @@ def _outside(column: Column, value: pl.Expr) -> list[_Rule]:
         before = value < pl.lit(first and datetime.combine(first, time.min, UTC))
         after = value > pl.lit(last and datetime.combine(last, time.max, UTC))
     broken = before.fill_null(value=False) | after.fill_null(value=False)
-    return [_Rule(f"{column.name}: outside {first or 'any'} to {last or 'any'}", broken)]
+    form = f"outside {first or 'any'} to {last or 'any'}"
+    return [_Rule(column.name, form, broken, leaves_null=False)]

@@ -33,8 +33,8 @@ from dpanalytics.vault.pseudonym import Pseudonymiser
 Progress = Callable[[int, int], None]
 """Called with the bytes of the file read so far, and all of them."""
 
-ROWS_PER_GROUP = 2**19
-"""Rows of one row group of a stored load; a group is in memory while it is written."""
+ROWS_PER_GROUP = 2**17
+"""Rows of one row group of a stored load: what a reader can skip at once. Larger ones cost time."""
 
 _WORKERS = min(4, os.cpu_count() or 1)
 

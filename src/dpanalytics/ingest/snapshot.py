@@ -26,6 +26,12 @@ from dpanalytics.store.views import (
     with_dense_index,
 )
 
+RECORDS_AT_ONCE = 4_000_000
+"""Records of students that the SQL runs on at a time: what bounds the memory of a build.
+
+The streaming engine's own `group_by` holds more the more records come in, not the more groups.
+"""
+
 ROWS_PER_GROUP = 2**17
 """Rows of one row group in a snapshot's file: what a filter can skip at once."""
 
@@ -81,6 +87,7 @@ def build_snapshots(
     clock: Callable[[], datetime],
     seed: int,
     academic_years: Sequence[str] | None = None,
+    records_at_once: int = RECORDS_AT_ONCE,
 ) -> tuple[SnapshotReport, ...]:
     """Build the view's snapshots, one for each academic year, and make them current.
 
@@ -98,6 +105,7 @@ def build_snapshots(
         clock: the present moment, with a time zone.
         seed: a whole number from 0 to 2**64 - 1, drawn at random for this build, kept nowhere.
         academic_years: which to build; all that the view declares, by default.
+        records_at_once: about how many records the SQL runs on at a time, at least 1.
 
     Raises:
         SnapshotError: the snapshots can't be built; the earlier versions still stand.
@@ -115,8 +123,13 @@ def build_snapshots(
                 frames[name] = of_students(frames[name], consenting_now)
 
         # 2. and 3. The view's rows, with declared values only; millions of records are read here.
-        selected = pl.SQLContext(frames, eager=False).execute(checked.sql)
-        rows = declared_rows(selected, view).collect(engine="streaming")
+        # What the SQL yields of a student depends on that student alone, so students come in
+        # parts: whoever checked the SQL allowed that.
+        built = []
+        for part in _parts_of_students(frames, checked.student_sources, records_at_once):
+            selected = pl.SQLContext(part, eager=False).execute(checked.sql)
+            built.append(declared_rows(selected, view).collect(engine="streaming"))
+        rows = pl.concat(built)
         stray = rows.get_column(ACADEMIC_YEAR).null_count()
 
         drafts = []
@@ -201,6 +214,27 @@ def _set_of_students(consenting: pl.LazyFrame | None) -> pl.LazyFrame:
     if consenting is None:
         return pl.LazyFrame(schema={STUDENT: pl.Binary})
     return consenting.select(STUDENT).unique().collect().lazy()
+
+
+def _parts_of_students(
+    frames: Mapping[str, pl.LazyFrame], student_sources: Sequence[str], records_at_once: int
+) -> Iterator[dict[str, pl.LazyFrame]]:
+    """The same frames with some of the students at a time, each student in one part.
+
+    Pseudonyms are spread evenly, so their first two bytes make even parts.
+    """
+    counts = pl.collect_all([frames[name].select(pl.len()) for name in student_sources])
+    records = sum(count.item() for count in counts)
+    parts = min(max(1, -(-records // records_at_once)), 2**16)
+    edges = [(2**16 * n // parts).to_bytes(2, "big") for n in range(1, parts)]
+    student = pl.col(STUDENT)
+    for low, high in zip([None, *edges], [*edges, None], strict=True):
+        inside = [student >= low] if low else []
+        inside += [student < high] if high else []
+        yield {
+            name: frame.filter(*inside) if inside and name in student_sources else frame
+            for name, frame in frames.items()
+        }
 
 
 @contextmanager

@@ -18,6 +18,9 @@ UNITS_PER_RHO = 10**12
 
 MAX_EPSILON = 1e3
 
+_CONVERTIBLE = 1000 * UNITS_PER_RHO
+"""Largest loss given to OpenDP: its conversion overflows somewhere above 1,200 rho."""
+
 
 @dataclass(frozen=True, order=True)
 class Rho:
@@ -63,12 +66,15 @@ def epsilon_of(loss: Rho, delta: float) -> float:
     """Epsilon of a loss at `delta`, by OpenDP's conversion from zCDP to approximate DP.
 
     The conversion is `make_zCDP_to_approxDP` (Canonne, Kamath and Steinke 2020, Corollary 13),
-    read off a Gaussian measurement of exactly that loss. `delta` above 0 and below 1.
+    read off a Gaussian measurement of exactly that loss. Beyond 1,000 rho, where no budget lies,
+    the looser bound of Bun and Steinke 2016, Proposition 1.3. `delta` above 0 and below 1.
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta {delta}; must be above 0 and below 1")
     if loss.units == 0:
         return 0.0
+    if loss.units > _CONVERTIBLE:
+        return loss.as_float + 2 * math.sqrt(loss.as_float * -math.log(delta))
     # Distance d between neighbours at scale 1 loses d**2 / 2; nextafter rounds against the asker.
     distance = math.nextafter(math.sqrt(2 * loss.as_float), math.inf)
     return float(_unit_gaussian().map(distance).epsilon(delta))

@@ -16,9 +16,6 @@ TOLERANCE = 1e-9
 """By how much, relatively, a cap's epsilon may be above the declared one: releases of OpenDP may
 differ in the last digits."""
 
-MAX_CAP = 10**18
-"""Units above which a cap is not translated to epsilon; no declaration reaches it."""
-
 Key = tuple[str, str, str]
 """Academic year, consumer and view; the last two are empty for a cap."""
 
@@ -241,6 +238,6 @@ def _key(fields: Mapping[str, Any]) -> Key:
 
 def _within(cap: int, epsilon: float, delta: float) -> bool:
     """Whether the epsilon of a cap is at most the declared one, as far as it can be told."""
-    if not (cap <= MAX_CAP and 0 < epsilon <= MAX_EPSILON and 0 < delta < 1):
+    if not (0 < epsilon <= MAX_EPSILON and 0 < delta < 1):
         return False
     return epsilon_of(Rho(cap), delta) <= epsilon * (1 + TOLERANCE)

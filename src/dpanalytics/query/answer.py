@@ -233,15 +233,18 @@ class Desk:
         return Answered(request_id, recorded.body, charged=False, cost=plan.cost)
 
     def _debit(self, request_id: str, plan: Plan, purpose: str) -> Ticket | Recorded:
-        debit = Debit(
-            request_id=request_id,
-            consumer=self.consumer.consumer,
-            purpose=purpose,
-            view=plan.view.name,
-            academic_years=plan.academic_years,
-            cost=plan.cost,
-            question=plan.digest,
-        )
+        try:
+            debit = Debit(
+                request_id=request_id,
+                consumer=self.consumer.consumer,
+                purpose=purpose,
+                view=plan.view.name,
+                academic_years=plan.academic_years,
+                cost=plan.cost,
+                question=plan.digest,
+            )
+        except ValueError as refusal:
+            raise RequestError(str(refusal)) from None
         try:
             return self.ledger.debit(debit)
         except BudgetExceeded as refusal:

@@ -57,18 +57,17 @@ def scale_of_margin(margin: float) -> float:
 
 def count_interval(noisy: int, scale: float) -> Interval:
     """Interval of a noisy count; the estimate may be negative, as the noise is unbiased."""
-    return _symmetric(float(noisy), margin_of_scale(scale), floor=0.0)
+    margin = margin_of_scale(scale)
+    low, high = max(0.0, noisy - margin), max(0.0, noisy + margin)
+    return Interval(float(noisy), low, high, margin, swamped=margin >= noisy)
 
 
 def sum_interval(noisy: float, standard_deviation: float, *, decimals: int) -> Interval:
     """Interval of a noisy sum, from stored units of 10**-decimals to the measure's unit."""
     unit = 10.0**-decimals
-    return _symmetric(noisy * unit, margin_of_scale(standard_deviation) * unit)
-
-
-def _symmetric(estimate: float, margin: float, *, floor: float = -math.inf) -> Interval:
-    low, high = max(floor, estimate - margin), max(floor, estimate + margin)
-    return Interval(estimate, low, high, margin, swamped=margin >= abs(estimate))
+    estimate, margin = noisy * unit, margin_of_scale(standard_deviation) * unit
+    swamped = margin >= abs(estimate)
+    return Interval(estimate, estimate - margin, estimate + margin, margin, swamped)
 
 
 def ratio_interval(

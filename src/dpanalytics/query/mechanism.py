@@ -74,6 +74,8 @@ class NoisySums:
     num_groups: int
 
     def __post_init__(self) -> None:
+        if not isinstance(self.keys, pl.DataFrame):
+            raise ValueError("keys are rows at hand, never a plan")  # gate 4
         if not self.columns or len({c.name for c in self.columns}) != len(self.columns):
             raise ValueError("a release has columns, each of its own name")
         if {c.name for c in self.columns} & set(self.keys.columns):

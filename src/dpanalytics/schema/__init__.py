@@ -8,8 +8,10 @@
 | view.py | the declaration of a view: dimensions, measures, contribution limits |
 | budget.py | the declaration of consumers, their grants, and the caps of the years |
 | sqlgrammar.py | which pieces of SQL a view may be made of; anything else is refused |
-| sqltypes.py | what an expression yields, and the same expression written for the engine |
-| sqlsteps.py | one checked query as steps so small that an engine can't misread them |
+| sqltypes.py | the kinds of values in a view, and how one becomes another without failing |
+| sqlexpressions.py | expressions, checked and written anew for the engine |
+| sqlsteps.py | one query as steps so small that an engine can't misread them |
+| sqltables.py | FROM and JOIN: students' records are joined on the student |
 | sqlcheck.py | the check that every row of a view depends on one student's records |
 | declared.py | reads schemas/ and budgets/, checks them against each other |
 | jsonschema.py | JSON Schemas of the declarations, for editors |

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError
 
 from dpanalytics.errors import DeclarationError
 from dpanalytics.schema.category import names_refused_category
@@ -187,8 +187,10 @@ def parse_select(sql: str) -> exp.Select:
         refuse(f"{len(sql)} characters of SQL; at most {MAX_LENGTH} are allowed")
     try:
         statements = [s for s in sqlglot.parse(sql) if s is not None]
-    except (SqlglotError, RecursionError):
-        refuse("the text can't be read as SQL")
+    except ParseError as error:
+        fault = error.errors[0] if error.errors else {}
+        where = f", line {fault['line']} column {fault['col']}" if fault.get("line") else ""
+        refuse(f"the text can't be read as SQL{where}")
     except Exception:  # a parser met with odd text has faults of its own
         refuse("the text can't be read as SQL")
     if len(statements) != 1:

@@ -1,0 +1,118 @@
+"""Rank error of quantiles at one price: OpenDP's selection, and noisy counts in steps.
+
+    python benchmarks/quantiles.py
+
+Results and what follows from them: docs/design/0007-quantiles.md.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import opendp.prelude as dp
+import polars as pl
+from opendp.extras.polars import Bound, Margin
+
+from dpanalytics.query.margins import quantile_interval
+from dpanalytics.query.mechanism import NoisySum, NoisySums, build, unit_rho
+
+RHO = 0.008
+LEVELS = (0.25, 0.5, 0.75)
+RUNS = 400
+GROUP = pl.Enum(["all"])
+
+
+def scores(size: int, random: np.random.Generator) -> np.ndarray:
+    """Marks of 0 to 100: most pass, a twelfth hand in nothing."""
+    marks = np.where(random.random(size) < 1 / 12, 0, random.normal(66, 17, size))
+    return np.clip(np.rint(marks), 0, 100).astype(np.int64)
+
+
+def clicks(size: int, random: np.random.Generator) -> np.ndarray:
+    """Clicks of a year, 0 to 10,000 with a long tail; steps are 100 wide."""
+    return np.clip(np.rint(random.lognormal(6.3, 1.1, size)), 0, 10_000).astype(np.int64)
+
+
+def rank_error(values: np.ndarray, answer: float, level: float) -> float:
+    """How far from `level` the share of students at the answer is; ties count as hit."""
+    whole = round(answer)
+    return max(0.0, (values < whole).mean() - level, level - (values <= whole).mean())
+
+
+def by_selection(
+    values: np.ndarray, candidates: Sequence[int], levels: int
+) -> Callable[[float], float]:
+    """OpenDP's quantile at an equal share of the price for every level asked."""
+    dp.enable_features("contrib")
+    schema = {"g": GROUP, "v": pl.Int64()}
+    domain = dp.with_margin(
+        dp.lazyframe_domain(
+            [
+                dp.series_domain("g", dp.enum_domain(GROUP.categories)),
+                dp.series_domain("v", dp.atom_domain(T="i64")),
+            ]
+        ),
+        Margin(by=["g"], max_length=10**8),
+    )
+    metric, distance = dp.unit_of(contributions=[Bound(by=["g"], per_group=1, num_groups=1)])
+    keys = pl.LazyFrame({"g": ["all"]}, schema={"g": GROUP})
+    rows = pl.LazyFrame({"g": ["all"] * values.size, "v": values}, schema=schema)
+
+    def measurement(level: float, scale: float) -> Any:
+        chosen = pl.col("v").dp.quantile(level, list(candidates), scale=scale).alias("q")
+        plan = pl.LazyFrame(schema=schema).group_by("g").agg(chosen)
+        keyed = keys.join(plan, on=["g"], how="left", nulls_equal=True)
+        return dp.m.make_private_lazyframe(
+            domain, metric, dp.zero_concentrated_divergence(), keyed
+        )
+
+    def answer(level: float) -> float:
+        scale = math.sqrt(measurement(level, 1.0).map(distance) / (RHO / levels))
+        built = measurement(level, scale)
+        assert built.map(distance) <= RHO / levels * (1 + 1e-6)
+        return float(built(rows).collect()["q"].item())
+
+    return answer
+
+
+def report(name: str, values: np.ndarray, step: int) -> None:
+    """Print the rank error of each way, and of ours also the interval."""
+    top = int(round(values.max(), -1)) if step == 1 else 10_000
+    top = 100 if step == 1 else top
+    starts = list(range(0, top + 1, step))
+    items = [str(s) for s in starts]
+    keys = pl.DataFrame({"item": items}, schema={"item": pl.Enum(items)})
+    scale = math.sqrt(unit_rho(None, 1) / RHO) * (1 + 1e-9)
+    counting = build(NoisySums(keys, (NoisySum("n", None, scale),), 1))
+    codes = [items[min(v // step, len(items) - 1)] for v in values.tolist()]
+    rows = pl.LazyFrame({"item": codes}, schema=keys.schema)
+    edges = [*(s - 0.5 for s in starts), starts[-1] + step - 0.5]
+    print(f"{name}: {values.size} students, {len(items)} steps of {step}, count noise {scale:.1f}")
+    one, three = (by_selection(values, starts, n) for n in (1, len(LEVELS)))
+    counted = [counting.run(rows)["n"].to_list() for _ in range(RUNS)]
+    for level in LEVELS:
+        intervals = [quantile_interval(c, edges, level=level, scale=scale) for c in counted]
+        true = float(np.quantile(values, level, method="inverted_cdf"))
+        covered = np.mean([i.low <= true <= i.high for i in intervals])
+        errors = {
+            "counts": [rank_error(values, i.estimate, level) for i in intervals],
+            "selection of one": [rank_error(values, one(level), level) for _ in range(RUNS)],
+            "of three": [rank_error(values, three(level), level) for _ in range(RUNS)],
+        }
+        shown = "; ".join(
+            f"{way} {100 * np.mean(e):.1f} (95%: {100 * np.quantile(e, 0.95):.1f})"
+            for way, e in errors.items()
+        )
+        width = np.median([i.high - i.low for i in intervals])
+        print(
+            f"  level {level}: rank error in points: {shown}; "
+            f"interval {width:.0f} wide, held {100 * covered:.0f}%"
+        )
+
+
+if __name__ == "__main__":
+    random = np.random.default_rng(2014)
+    for students in (2000, 200):
+        report("scores", scores(students, random), 1)
+        report("clicks", clicks(students, random), 100)
