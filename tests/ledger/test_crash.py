@@ -149,6 +149,7 @@ def test_killed_at_every_statement(path: Path, tmp_path: Path) -> None:
     assert places >= 25  # two transactions, with what their triggers do
 
 
+@pytest.mark.slow
 def test_killed_at_every_statement_of_new_declarations(path: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     wanted = declared({"committee": [grant(0.5)], "library": [grant()]}, {YEAR: 1.0})
@@ -196,17 +197,19 @@ def test_killed_at_any_moment_again_and_again(path: Path) -> None:
                     os.write(pipe, f"{number} {body.hex()}\n".encode())
 
         child, reading = in_child(work)
-        time.sleep(moments.uniform(0.005, 0.06))
+        first = os.read(reading, 4096)  # it is at work; a whole line or more
+        time.sleep(moments.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
-        code, told = ended(child, reading)
+        code, rest = ended(child, reading)
         assert code == -signal.SIGKILL
+        told = [*first.decode().splitlines(), *rest]
         for line in told:
             number, body = line.split()
             assert seen.setdefault(int(number), body) == body
         with SqliteJournal(path, clock=Clock()) as journal:
             released, spent = released_and_spent(journal)
             assert len(seen) * COST <= released <= spent <= released + COST
-    assert len(seen) > 25
+    assert len(seen) >= 25
     with SqliteJournal(path, clock=Clock()) as journal:
         assert verify(journal).faults == ()
         for number, body in seen.items():

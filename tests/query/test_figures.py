@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpanalytics.errors import RequestError
 from dpanalytics.query.figures import STUDENTS, Figure, figures_of, group_columns
 from dpanalytics.query.request import parse_question
-from tests.query.worlds import VIEW, metrics
+from tests.query.worlds import A_FEW, UNHURRIED, VIEW, metrics
 
 
 def figures(*asked: dict[str, Any], group_by: tuple[str, ...] = ()) -> tuple[Figure, ...]:
@@ -123,8 +123,8 @@ def test_steps_of_a_quantile_tile_its_bounds(
     assert found.edges[-2:] == last_edges
 
 
+@A_FEW
 @given(metrics())
-@settings(deadline=None)
 def test_figures_hold_together(asked: list[dict[str, Any]]) -> None:
     try:
         found = figures(*asked)
@@ -149,7 +149,7 @@ def test_figures_hold_together(asked: list[dict[str, Any]]) -> None:
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
-@settings(deadline=None)
+@UNHURRIED
 def test_bounds_are_summable_or_refused(low: int, high: int) -> None:
     asked = {"metric": "mean", "measure": "clicks", "bounds": [low, high]}
     if low < high:

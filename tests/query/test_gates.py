@@ -11,81 +11,24 @@ import json
 import logging
 import pickle
 import traceback
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_args
 
 import opendp.prelude as dp
 import polars as pl
 import pytest
-from opendp.extras.polars import Bound, Margin
+from opendp.extras.polars import Bound
 from opendp.mod import OpenDPException
 from rich.console import Console
 from rich.traceback import Traceback
 
 from dpanalytics.errors import ReleaseFailed, RequestError
 from dpanalytics.ledger.loss import Rho
-from dpanalytics.query.mechanism import NoisySum, NoisySums, build, unit_rho
+from dpanalytics.query.mechanism import NoisySum, NoisySums, build
 from dpanalytics.query.request import Metric, Question, parse_question
+from tests.query.raw_opendp import LETTERS, count, joined, letters, numbered, raw, sums, truncated
 
-dp.enable_features("contrib")
-
-LETTERS = pl.Enum(["a", "b"])
 SECRET = "Jane Roe"
-DTYPES = {pl.Int64: "i64", pl.String: "String", pl.Boolean: "bool"}
-
-
-def domain_of(schema: dict[str, Any], *, by: Sequence[str], **margin: Any) -> Any:
-    series = [
-        dp.series_domain(
-            name,
-            dp.enum_domain(dtype.categories)
-            if isinstance(dtype, pl.Enum)
-            else dp.atom_domain(T=DTYPES[dtype]),
-        )
-        for name, dtype in schema.items()
-    ]
-    return dp.with_margin(dp.lazyframe_domain(series), Margin(by=by, max_length=10_000, **margin))
-
-
-def raw(
-    schema: dict[str, Any],
-    plan: pl.LazyFrame,
-    *,
-    by: Sequence[str],
-    bound: Bound | None = None,
-    **margin: Any,
-) -> tuple[Any, float]:
-    """A measurement of OpenDP's with no gate before it, and the rho that it claims."""
-    distance = [bound or Bound(by=by, per_group=1, num_groups=1)]
-    metric, distance = dp.unit_of(contributions=distance)
-    measurement = dp.m.make_private_lazyframe(
-        domain_of(schema, by=by, **margin), metric, dp.zero_concentrated_divergence(), plan
-    )
-    return measurement, measurement.map(distance)
-
-
-def count(scale: float) -> pl.Expr:
-    return dp.len(scale=scale, signed=True).alias("n")
-
-
-def letters(*values: str) -> pl.DataFrame:
-    return pl.DataFrame({"g": values}, schema={"g": LETTERS})
-
-
-def joined(keys: pl.DataFrame | pl.LazyFrame, plan: pl.LazyFrame, by: Sequence[str] = ("g",)):
-    return keys.lazy().join(plan, on=list(by), how="left", nulls_equal=True)
-
-
-def numbered(height: int) -> pl.DataFrame:
-    names = [str(n) for n in range(height)]
-    return pl.DataFrame({"key": names}, schema={"key": pl.Enum(names)})
-
-
-def sums(keys: pl.DataFrame, *columns: NoisySum, groups: int = 1) -> NoisySums:
-    return NoisySums(keys, columns or (NoisySum("n", None, 1.0),), groups)
-
-
 COUNT_AND_SUM = sums(letters("a", "b"), NoisySum("n", None, 1.0), NoisySum("v", (0, 10), 10.0))
 
 
@@ -211,38 +154,6 @@ def test_gate_4_a_question_has_no_place_for_a_plan(foreign_plan):
 
 
 # --- 5: no truncation inside a question -------------------------------------------------------
-
-
-def truncated(kept: int, *, by_sample: bool) -> tuple[Any, float, pl.LazyFrame]:
-    """OpenDP's `truncate_num_groups`, as 0.16 spells it, on 1,000 students in 4 groups each."""
-    groups = pl.Enum(["0", "1", "2", "3"])
-    schema = {"id": pl.Int64(), "g": groups}
-    group = pl.struct("g")
-    rank = (pl.struct(group.hash(), group) if by_sample else group).rank("dense")
-    plan = (
-        pl.LazyFrame(schema=schema)
-        .filter(rank.over("id") < kept)
-        .filter(pl.int_range(pl.len()).over("id", "g") < 1)
-        .group_by("g")
-        .agg(count(1.0))
-    )
-    keys = pl.DataFrame({"g": groups.categories}, schema={"g": groups})
-    metric, distance = dp.unit_of(contributions=1, identifier=pl.col("id"))
-    domain = dp.lazyframe_domain(
-        [
-            dp.series_domain("id", dp.atom_domain(T="i64")),
-            dp.series_domain("g", dp.enum_domain(groups.categories)),
-        ]
-    )
-    measurement = dp.m.make_private_lazyframe(
-        dp.with_margin(domain, Margin(by=["g"], max_length=10_000)),
-        metric,
-        dp.zero_concentrated_divergence(),
-        joined(keys, plan),
-    )
-    students = [n for n in range(1000) for _ in range(4)]
-    rows = pl.LazyFrame({"id": students, "g": list(groups.categories) * 1000}, schema=schema)
-    return measurement, measurement.map(distance), rows
 
 
 @pytest.mark.parametrize("kept", [1, 3])
@@ -532,48 +443,3 @@ def test_gate_11_a_count_of_nobody_is_zero_on_average():
     answer = mechanism.run(pl.LazyFrame(schema=mechanism.sums.row_schema))["n"]
     assert answer.min() < 0
     assert abs(answer.mean()) < 10  # more than six standard errors
-
-
-# --- what else is relied on -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("height", "charged"), [(1, 1), (10, 10), (60, 60), (200, 60)])
-def test_no_more_groups_are_charged_than_there_are_keys(height, charged):
-    mechanism = build(sums(numbered(height), groups=60))
-    assert mechanism.rho == Rho.cost(unit_rho(None, charged))
-
-
-@pytest.mark.parametrize("bounds", [None, (0, 1), (-50, 50), (0, 10**9)])
-@pytest.mark.parametrize("groups", [1, 7, 60])
-def test_the_loss_foretold_is_the_loss_charged(bounds, groups):
-    scale = 3.0 * max(map(abs, bounds or (1, 1)))
-    built = build(sums(numbered(60), NoisySum("x", bounds, scale), groups=groups))
-    foretold = unit_rho(bounds, groups) / scale**2
-    assert built.rho.as_float == pytest.approx(foretold, rel=1e-9, abs=1e-12)
-
-
-def total_of(values: list[int | None], bounds: tuple[int, int] = (0, 1000)) -> int:
-    """The sum of one group's rows at noise that is small beside it."""
-    mechanism = build(sums(letters("a"), NoisySum("v", bounds, 1.0)))
-    rows = pl.LazyFrame({"g": ["a"] * len(values), "v": values}, schema=mechanism.sums.row_schema)
-    return mechanism.run(rows)["v"].item()
-
-
-def test_opendp_clips_each_row_to_the_bounds_again():
-    assert total_of([10**6]) == pytest.approx(1000, abs=10)
-    assert total_of([-(10**6)]) == pytest.approx(0, abs=10)
-
-
-def test_opendp_takes_a_missing_value_for_the_middle_of_the_bounds():
-    assert total_of([None]) == pytest.approx(500, abs=10)
-
-
-def test_opendp_believes_that_a_student_has_one_row_a_group():
-    assert total_of([1000] * 50) == pytest.approx(50_000, abs=10)
-
-
-def test_opendp_drops_rows_whose_key_is_missing_or_not_asked_for():
-    mechanism = build(sums(letters("a"), NoisySum("v", (0, 1000), 1.0)))
-    rows = {"g": ["a", None, "b"], "v": [1000, 1000, 1000]}
-    answer = mechanism.run(pl.LazyFrame(rows, schema=mechanism.sums.row_schema))
-    assert answer["v"].to_list() == [pytest.approx(1000, abs=10)]

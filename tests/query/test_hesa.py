@@ -18,6 +18,7 @@ from dpanalytics.query.hesa import (
     shown_average,
     shown_share,
 )
+from tests.query.worlds import UNHURRIED
 
 
 def row(
@@ -41,6 +42,7 @@ def test_counts_go_to_the_nearest_5_halves_up_and_under_half_of_it_to_0(
     assert rounded_count(count) == expected
 
 
+@UNHURRIED
 @given(st.floats(-1e12, 1e12) | st.integers(-(10**12), 10**12))
 def test_a_rounded_count_is_the_nearest_multiple_that_is_possible(count: float) -> None:
     rounded = rounded_count(count)
@@ -52,6 +54,7 @@ def test_a_rounded_count_is_the_nearest_multiple_that_is_possible(count: float) 
         assert rounded == 0
 
 
+@UNHURRIED
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12))
 def test_rounding_keeps_the_order_and_rounds_once_only(one: float, other: float) -> None:
     low, high = sorted((one, other))
@@ -119,6 +122,7 @@ def test_items_have_totals_of_their_own_and_shares_have_none() -> None:
     assert [(r["item"], r["estimate"]) for r in totals] == [("1", 20), ("2", 20)]
 
 
+@UNHURRIED
 @given(
     st.lists(
         st.tuples(st.sampled_from(["students", "sum(x)"]), st.integers(-1000, 10**6)), max_size=20

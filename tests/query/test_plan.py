@@ -7,7 +7,7 @@ from typing import Any
 
 import opendp.prelude as dp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opendp.extras.polars import Bound
 
@@ -18,10 +18,9 @@ from dpanalytics.query.mechanism import MAX_SCALE
 from dpanalytics.query.plan import Plan, Release, expected_margin, least_scale, plan_query
 from dpanalytics.query.request import parse_question
 from dpanalytics.schema.view import ACADEMIC_YEAR, View
-from tests.query.worlds import MODULES, VIEW, YEARS, Row, plan_of, questions, sealed
+from tests.query.worlds import A_FEW, MODULES, VIEW, YEARS, Row, plan_of, questions, sealed
 
 BASE: Row = {"view": "activity", "academic_years": [*YEARS], "purpose": "quality-review"}
-HALF = settings(max_examples=50, deadline=None)
 
 
 def loss_by_opendp(release: Release) -> float:
@@ -40,7 +39,7 @@ def loss_by_hand(release: Release) -> float:
     )
 
 
-@HALF
+@A_FEW
 @given(question=questions(), units=st.integers(0, 14).flatmap(lambda e: st.integers(1, 10**e)))
 def test_the_price_is_opendps_and_never_more_than_was_offered(question: Row, units: int) -> None:
     offered = Rho(units)
@@ -83,7 +82,7 @@ def test_a_rich_offer_buys_no_less_noise_than_hides_one_student() -> None:
     assert plan.cost < Rho(10**16)
 
 
-@HALF
+@A_FEW
 @given(questions())
 def test_every_declared_group_is_asked_for(question: Row) -> None:
     try:
@@ -153,7 +152,7 @@ def noisier(plan: Plan, release: Release, column: Column, times: float) -> Plan:
     )
 
 
-@HALF
+@A_FEW
 @given(st.composite(with_margins)())
 def test_margins_asked_for_are_kept_and_no_column_is_finer_than_one_needs(question: Row) -> None:
     group = question["reference_group"]

@@ -42,7 +42,7 @@ from tests.query.refutation import FALSE_ALARM, goodness_of_fit, judge
 @pytest.mark.parametrize("metric", METRICS)
 def test_p1_2i_a_release_gives_away_no_more_than_it_claims(metric):
     big, small = neighbours(plan_of(metric, view_of()))
-    assert not judge(parts(big), parts(small), claimed=parts(big), count=1500).refuted
+    assert not judge(parts(big), parts(small), claimed=parts(big), count=1000).refuted
 
 
 @pytest.mark.slow
@@ -112,9 +112,8 @@ def test_half_the_sensitivity_is_found_out(metric):
     assert found.by_shift
 
 
-@pytest.mark.parametrize("metric", ["students", "mean"])
-def test_half_the_sensitivity_is_found_out_whatever_the_noise(metric):
-    big, small = neighbours(plan_of(metric, view_of()))
+def test_half_the_sensitivity_is_found_out_whatever_the_noise():
+    big, small = neighbours(plan_of("mean", view_of()))
     found = judge(
         parts(louder(big, 0.5)), parts(louder(small, 0.5)), claimed=parts(big), count=4000
     )
@@ -124,7 +123,7 @@ def test_half_the_sensitivity_is_found_out_whatever_the_noise(metric):
 @pytest.mark.parametrize("metric", [m for m in METRICS if m != "histogram of a dimension"])
 def test_counting_a_student_twice_in_a_group_is_found_out(metric):
     big, small = neighbours(plan_of(metric, view_of()))
-    found = judge(uncombined(big), uncombined(small), claimed=parts(big), count=500)
+    found = judge(uncombined(big), uncombined(small), claimed=parts(big), count=200)
     assert found.by_shift
 
 
@@ -147,7 +146,7 @@ def test_a_student_in_more_groups_than_the_view_allows_is_found_out(metric):
 
 
 def noise_of(column: NoisySum, count: int) -> np.ndarray:
-    names = [str(n) for n in range(2000)]
+    names = [str(n) for n in range(5000)]
     keys = pl.DataFrame({"key": names}, schema={"key": pl.Enum(names)})
     mechanism = build(NoisySums(keys, (column,), 1))
     empty = pl.LazyFrame(schema=mechanism.sums.row_schema)
@@ -158,16 +157,16 @@ def noise_of(column: NoisySum, count: int) -> np.ndarray:
 @pytest.mark.parametrize("scale", [1.0, 2.5, 40.0])
 @pytest.mark.parametrize("bounds", [None, (-50, 50)], ids=["count", "sum"])
 def test_noise_is_discrete_gaussian_of_the_scale_stated(scale, bounds):
-    noise = noise_of(NoisySum("n", bounds, scale), 40_000)
+    noise = noise_of(NoisySum("n", bounds, scale), 20_000)
     assert goodness_of_fit(noise, scale)
 
 
 def test_the_test_of_noise_finds_other_noise_out():
     random = np.random.default_rng(1)
-    assert not goodness_of_fit(noise_of(NoisySum("n", None, 2.3), 40_000), 2.5)
-    laplace = np.rint(random.laplace(scale=2.5 / math.sqrt(2), size=40_000))
+    assert not goodness_of_fit(noise_of(NoisySum("n", None, 2.3), 20_000), 2.5)
+    laplace = np.rint(random.laplace(scale=2.5 / math.sqrt(2), size=20_000))
     assert not goodness_of_fit(laplace, 2.5)
-    assert not goodness_of_fit(noise_of(NoisySum("n", None, 2.5), 40_000) + 1, 2.5)
+    assert not goodness_of_fit(noise_of(NoisySum("n", None, 2.5), 20_000) + 1, 2.5)
 
 
 def test_noise_of_neighbouring_numbers_is_unrelated():

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpanalytics.errors import RequestError
@@ -19,6 +19,7 @@ from dpanalytics.query.plan import Plan, Release
 from dpanalytics.query.release import check_snapshots, release, rows_of_table
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT
 from tests.query.worlds import (
+    A_FEW,
     VIEW,
     YEARS,
     FakeSnapshot,
@@ -109,10 +110,7 @@ def _combined(name: str, members: Sequence[Row]) -> int | None:
             return max((order.domain.index(m[order.name]), m[name]) for m in present)[1]
 
 
-RUNS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@RUNS
+@A_FEW
 @given(question=questions(), world=students())
 def test_rows_are_what_the_declaration_says(question: Row, world: list[list[Row]]) -> None:
     try:
@@ -124,7 +122,7 @@ def test_rows_are_what_the_declaration_says(question: Row, world: list[list[Row]
         assert Counter(rows_seen(plan, of, rows)) == Counter(rows_by_the_book(plan, of, rows))
 
 
-@RUNS
+@A_FEW
 @given(question=questions(), world=students(at_most=2))
 def test_every_student_and_year_is_handled_alone(question: Row, world: list[list[Row]]) -> None:
     try:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dpanalytics.errors import RequestError
@@ -17,7 +17,17 @@ from dpanalytics.query.request import (
     parse_question_json,
     shortened,
 )
-from tests.query.worlds import PLENTY, VIEW, YEARS, filters, plan_of, questions, sealed
+from tests.query.worlds import (
+    A_FEW,
+    PLENTY,
+    UNHURRIED,
+    VIEW,
+    YEARS,
+    filters,
+    plan_of,
+    questions,
+    sealed,
+)
 
 GOOD: dict[str, Any] = {
     "view": "activity",
@@ -66,6 +76,7 @@ def is_answered_or_refused(payload: object) -> None:
     assert message.isprintable()
 
 
+@UNHURRIED
 @given(json_values)
 def test_any_json_is_a_question_or_refused(payload: object) -> None:
     is_answered_or_refused(payload)
@@ -82,7 +93,7 @@ FIELDS = [
 ]
 
 
-@settings(deadline=None)
+@A_FEW
 @given(
     question=questions(),
     changes=st.lists(st.tuples(st.sampled_from(FIELDS), json_values), min_size=1, max_size=3),
@@ -107,6 +118,7 @@ def test_a_number_too_long_to_print_is_refused(field: str) -> None:
     refused(GOOD | {"metrics": [metric], "filter": {"week": [10**5000]}})
 
 
+@UNHURRIED
 @given(st.text() | st.binary())
 def test_any_text_is_a_question_or_refused(text: str | bytes) -> None:
     message = "parsed"
@@ -188,7 +200,7 @@ def test_a_fault_is_named_with_what_is_allowed(change: dict[str, Any], says: str
 
 
 @given(questions(), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@A_FEW
 def test_spellings_of_one_question_are_one_plan(question: dict[str, Any], chance: Any) -> None:
     try:
         plan = plan_of(question)
@@ -219,7 +231,7 @@ def _as_list(name: str, kept: Any) -> list[str]:
 
 
 @given(questions(), questions())
-@settings(max_examples=50, deadline=None)
+@A_FEW
 def test_different_questions_are_different_plans(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
@@ -290,6 +302,7 @@ def test_another_snapshot_or_other_noise_is_another_question() -> None:
     assert plan_query(question, VIEW, sealed(), offered=half).digest != plan.digest
 
 
+@UNHURRIED
 @given(filters())
 def test_chosen_values_are_declared_ones_in_declared_order(wanted: dict[str, Any]) -> None:
     chosen = chosen_values(parse_question(GOOD | {"filter": wanted}).filter, VIEW)
@@ -300,6 +313,7 @@ def test_chosen_values_are_declared_ones_in_declared_order(wanted: dict[str, Any
         assert kept != dimension.domain
 
 
+@A_FEW
 @given(questions())
 def test_a_question_survives_its_own_json(question: dict[str, Any]) -> None:
     parsed = parse_question(question)
@@ -308,6 +322,7 @@ def test_a_question_survives_its_own_json(question: dict[str, Any]) -> None:
     assert parse_question(json.loads(json.dumps(question))) == parsed
 
 
+@UNHURRIED
 @given(st.text(), st.integers(3, 50))
 def test_text_for_messages_is_short_and_printable(text: str, length: int) -> None:
     short = shortened(text, length)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from dpanalytics.ledger.loss import Rho
@@ -51,6 +52,11 @@ VIEW = View.model_validate(
 """A view with each kind of dimension, of combination and of limit."""
 
 Row = dict[str, Any]
+
+UNHURRIED = settings(deadline=None)
+"""For quick rules: a busy machine may be slow for a moment."""
+A_FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For rules over whole questions, each of which builds measurements."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _csv(file: HashedFile, source: Source, *, gzipped: bool) -> Reading:
         fields=len(header.names),
         places={c.name: header.names.index(c.source_field) for c in source.kept_columns},
         columns=source.kept_columns,
-        numbers=storage_schema(source),
+        schema=storage_schema(source),
     )
     rest = [first[end:]] if first[end:] else []
     return Reading(chain(rest, blocks), reader.read, lambda: ignored)

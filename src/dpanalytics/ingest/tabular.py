@@ -1,8 +1,8 @@
 """From a block of CSV to raw columns, fast where that is safe.
 
 Raw columns are named `raw.<column>` and hold text, not yet judged. Whole numbers come as numbers
-where the engine's reader of numbers provably says what the strict rule says; everywhere else they
-are text, too. Either way the same rows are kept and refused: a test compares them.
+where the engine's reader of numbers provably says what the strict rule says, and choices from declared
+values as such; everywhere else they are text, too. Either way the same rows are kept and refused: a test compares them.
 """
 
 import csv
@@ -58,7 +58,7 @@ class CsvReader:
         fields: int,
         places: Mapping[str, int],
         columns: Sequence[Column],
-        numbers: Mapping[str, pl.DataType],
+        schema: Mapping[str, pl.DataType],
     ) -> None:
         """Prepare.
 
@@ -67,7 +67,7 @@ class CsvReader:
             fields: how many a record has.
             places: where each column stands, counted from 0.
             columns: those to read.
-            numbers: types of the whole numbers among them.
+            schema: their types as stored.
         """
         self._form = form
         try:
@@ -79,13 +79,15 @@ class CsvReader:
         self._typed: dict[str, pl.DataType] = dict(self._texts)
         self._missing_numbers: dict[str, str] = {}
         spellings = [spelling for spelling in form.missing if spelling]
-        for column in columns:
+        # The engine reads an empty field as null, and one more spelling if told of it.
+        for column in columns if "" in form.missing and len(spellings) <= 1 else ():
             place = str(places[column.name])
-            # The engine reads an empty field as null, and one more spelling if told of it.
-            if column.type == "integer" and "" in form.missing and len(spellings) <= 1:
-                self._typed[place] = numbers[column.name]
+            if column.type == "integer":
+                self._typed[place] = schema[column.name]
                 if column.optional and spellings:
                     self._missing_numbers[place] = spellings[0]
+            elif _is_plain_choice(column, form.missing):
+                self._typed[place] = schema[column.name]
 
     def read(self, block: bytes) -> pl.DataFrame:
         """The raw columns of a block of whole records, blank lines left out.
@@ -139,6 +141,15 @@ class CsvReader:
             {name: fields[place] for name, place in self._places.items()},
             schema=dict.fromkeys(self._places, pl.String()),
         )
+
+
+def _is_plain_choice(column: Column, missing: Sequence[str]) -> bool:
+    """Whether a text is one of the declared values as it stands, or breaks a rule."""
+    return (
+        column.values is not None
+        and not (column.optional or column.spellings or column.drop_values)
+        and set(column.values).isdisjoint(missing)
+    )
 
 
 def _rows(block: bytes, delimiter: str, quote: str | None) -> "list[list[str]]":

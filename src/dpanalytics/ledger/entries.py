@@ -9,7 +9,7 @@ within 2**53, keys of ASCII letters. Units of loss are text. No entry holds pers
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn
 
@@ -66,9 +66,7 @@ def parse(text: bytes) -> dict[str, Any]:
         ValueError: the text is not a JSON object in canonical form.
     """
     try:
-        fields = json.loads(
-            text, parse_float=_no_float, parse_int=_whole_number, parse_constant=_no_float
-        )
+        fields = _DECODER.decode(text.decode())
         if not isinstance(fields, dict):
             raise ValueError("not an object")
         if _encode(fields) != text:
@@ -97,7 +95,7 @@ def time_of(text: str) -> datetime:
     """
     if not _TIME.fullmatch(text):
         raise ValueError("not a time in UTC with microseconds")
-    return datetime.fromisoformat(text).astimezone(UTC)
+    return datetime.fromisoformat(text)
 
 
 def units_of(text: str) -> int:
@@ -149,3 +147,8 @@ def _whole_number(text: str) -> int:
     if len(text) > 17 or abs(number := int(text)) > MAX_INTEGER:
         raise ValueError("a number beyond what is exact")
     return number
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=_no_float, parse_int=_whole_number, parse_constant=_no_float
+)

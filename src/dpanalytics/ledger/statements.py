@@ -120,9 +120,9 @@ SELECT seq, body FROM entry WHERE kind = 'debit' AND question = ? AND consumer =
 DEBIT_AT = "SELECT seq, body FROM entry WHERE seq = ? AND kind = 'debit'"
 FIRST_RELEASE_OF_QUESTION = """
 SELECT release.seq, release.body, paid.body
-FROM entry AS paid
-JOIN entry AS written ON written.kind = 'release' AND written.debit = paid.seq
-JOIN release ON release.seq = written.seq
+FROM entry AS paid  -- CROSS JOIN keeps this order; SQLite would begin with all releases
+CROSS JOIN entry AS written ON written.kind = 'release' AND written.debit = paid.seq
+CROSS JOIN release ON release.seq = written.seq
 WHERE paid.kind = 'debit' AND paid.question = ?
 ORDER BY release.seq LIMIT 1
 """
