@@ -148,7 +148,7 @@ def fill(path: Path, entries: int) -> None:
 
 def main() -> None:
     """Print the figures."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         path = directory / "ledger.sqlite"
         create_journal(path)

@@ -118,10 +118,12 @@ DEBIT_OF_QUESTION = """
 SELECT seq, body FROM entry WHERE kind = 'debit' AND question = ? AND consumer = ?
 """
 DEBIT_AT = "SELECT seq, body FROM entry WHERE seq = ? AND kind = 'debit'"
+# CROSS JOIN keeps the order of tables: SQLite would begin with all releases. The plus sign takes
+# the column's type away, which kept the index from being used.
 FIRST_RELEASE_OF_QUESTION = """
 SELECT release.seq, release.body, paid.body
-FROM entry AS paid  -- CROSS JOIN keeps this order; SQLite would begin with all releases
-CROSS JOIN entry AS written ON written.kind = 'release' AND written.debit = paid.seq
+FROM entry AS paid
+CROSS JOIN entry AS written ON written.kind = 'release' AND written.debit = +paid.seq
 CROSS JOIN release ON release.seq = written.seq
 WHERE paid.kind = 'debit' AND paid.question = ?
 ORDER BY release.seq LIMIT 1

@@ -40,7 +40,13 @@ def release(plan: Plan, ticket: Ticket) -> bytes:
     """
     if ticket.question != plan.digest:
         raise ValueError("the ticket is for another question")
-    noisy = {r.table: r.mechanism.run(rows_of_table(plan, r)) for r in plan.releases}
+    return written_down(
+        plan, {r.table: r.mechanism.run(rows_of_table(plan, r)) for r in plan.releases}
+    )
+
+
+def written_down(plan: Plan, noisy: Mapping[Table, pl.DataFrame]) -> bytes:
+    """An answer as canonical JSON, from the noisy sums of every table; arithmetic only."""
     answer = {
         "format": FORMAT,
         "question": plan.canonical,
