@@ -1,5 +1,9 @@
-"""What students agreed to; no record means no (policy 2.6).
+"""Consent: what students agreed to, and who did. No record means no (policy 2.6).
 
-- `scope.py`: what can be agreed to (pure)
-- `table.py`: the table of decisions, loaded from a file
+| file | what lives there |
+|---|---|
+| scope.py | what a student may agree to |
+| table.py | decisions loaded from a file, under pseudonyms |
+
+This room knows of no key: pseudonyms are made by what is handed to it.
 """

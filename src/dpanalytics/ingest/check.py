@@ -111,7 +111,11 @@ class Checker:
             refused = {}
         # Numbers are narrowed only now: refused ones may not have fitted.
         return Checked(
-            frame.select(pl.col(name).cast(dtype) for name, dtype in self._schema.items()), refused
+            frame.select(
+                pl.col(name) if frame.schema[name] == dtype else pl.col(name).cast(dtype)
+                for name, dtype in self._schema.items()
+            ),
+            refused,
         )
 
     def _judged(self, column: Column, found: pl.DataType) -> tuple[pl.Expr, list[_Rule]]:

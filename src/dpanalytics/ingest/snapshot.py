@@ -26,7 +26,7 @@ from dpanalytics.store.views import (
     with_dense_index,
 )
 
-RECORDS_AT_ONCE = 4_000_000
+RECORDS_AT_ONCE = 5_500_000
 """Records of students that the SQL runs on at a time: what bounds the memory of a build.
 
 The streaming engine's own `group_by` holds more the more records come in, not the more groups.
@@ -115,18 +115,17 @@ def build_snapshots(
     if not 0 <= seed < 2**64:
         raise ValueError("seed; must be a whole number from 0 to 2**64 - 1")
     with snapshots.building(view.name) as workshop, _engine_errors_silenced(view):
-        # 1. Consent comes first: no record of a student who did not agree reaches the SQL.
         frames, loads = _read_sources(checked, sources, declared_sources)
-        if checked.combines:
-            consenting_now = _set_of_students(consenting)
-            for name in checked.student_sources:
-                frames[name] = of_students(frames[name], consenting_now)
-
-        # 2. and 3. The view's rows, with declared values only; millions of records are read here.
-        # What the SQL yields of a student depends on that student alone, so students come in
-        # parts: whoever checked the SQL allowed that.
+        agreed = _set_of_students(consenting)
         built = []
+        # What the SQL yields of a student depends on that student alone, as the check made sure
+        # of; so students come in parts, and the memory does not grow with the records.
         for part in _parts_of_students(frames, checked.student_sources, records_at_once):
+            # 1. Consent comes first: no record of a student who did not agree reaches the SQL.
+            if checked.combines:
+                for name in checked.student_sources:
+                    part[name] = of_students(part[name], agreed)
+            # 2. and 3. The view's rows, with declared values only; millions of records go in.
             selected = pl.SQLContext(part, eager=False).execute(checked.sql)
             built.append(declared_rows(selected, view).collect(engine="streaming"))
         rows = pl.concat(built)

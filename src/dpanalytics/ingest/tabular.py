@@ -1,8 +1,9 @@
 """From a block of CSV to raw columns, fast where that is safe.
 
-Raw columns are named `raw.<column>` and hold text, not yet judged. Whole numbers come as numbers
-where the engine's reader of numbers provably says what the strict rule says, and choices from declared
-values as such; everywhere else they are text, too. Either way the same rows are kept and refused: a test compares them.
+Raw columns are named `raw.<column>` and hold text, not yet judged. Whole numbers come as numbers,
+and choices from declared values as such, where the engine's reader provably says what the strict
+rule says; everywhere else they are text, too. Either way the same rows are kept and refused: a
+test compares them.
 """
 
 import csv

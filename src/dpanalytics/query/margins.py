@@ -109,14 +109,16 @@ def quantile_interval(
     `counts` has one count a step, `edges` one edge more. For edge i of k + 1 the statistic
     T = (1 - level) * (count below) - level * (count above) is below 0 left of the quantile and
     at least 0 right of it; its noise has variance
-    scale**2 * ((1 - level)**2 * i + level**2 * (k - i)). A step may hold the quantile unless T
-    at one of its ends is z standard deviations on the wrong side (inversion of a test: Lehmann
-    and Romano 2005, 3.5). The interval spans the steps that may; where counts stand close, it
-    covers more often than 95 times in 100, since a quantile has no finer place than its step.
+    scale**2 * ((1 - level)**2 * i + level**2 * (k - i)). Without noise T rises, so its rising
+    least-squares fit takes its place, which errs no more (Robertson, Wright and Dykstra 1988,
+    Theorem 1.6.1). A step may hold the quantile unless T at one of its ends is z standard
+    deviations on the wrong side (inversion of a test: Lehmann and Romano 2005, 3.5). The interval
+    spans the steps that may; it covers more often than 95 times in 100, up to always where steps
+    are coarse, since a quantile has no finer place than its step.
     """
     k, total = len(counts), sum(counts)
     cumulative = [0, *itertools.accumulate(counts)]
-    statistics = [below - level * total for below in cumulative]
+    statistics = _rising([below - level * total for below in cumulative])
     slack = [Z * scale * math.sqrt((1 - level) ** 2 * i + level**2 * (k - i)) for i in range(k + 1)]
     may_hold = [
         j for j in range(k) if statistics[j] < slack[j] and statistics[j + 1] >= -slack[j + 1]
@@ -130,16 +132,20 @@ def quantile_interval(
     return Interval(estimate, low, high, margin, swamped=margin >= (edges[-1] - edges[0]) / 4)
 
 
-def _crossing(statistics: Sequence[float], edges: Sequence[float]) -> float:
-    """Where the rising least-squares fit of the statistics (pooled violators) crosses 0."""
-    pools: list[tuple[float, int]] = []  # mean, how many edges share it
-    for statistic in statistics:
-        mean, size = statistic, 1
+def _rising(values: Sequence[float]) -> list[float]:
+    """The rising least-squares fit, by pooling adjacent violators."""
+    pools: list[tuple[float, int]] = []  # mean, how many share it
+    for value in values:
+        mean, size = value, 1
         while pools and pools[-1][0] >= mean:
             before, members = pools.pop()
             mean, size = (before * members + mean * size) / (members + size), members + size
         pools.append((mean, size))
-    rising = [mean for mean, size in pools for _ in range(size)]
+    return [mean for mean, size in pools for _ in range(size)]
+
+
+def _crossing(rising: Sequence[float], edges: Sequence[float]) -> float:
+    """Where rising statistics cross 0, on straight lines between edges."""
     for (left, right), (start, end) in zip(
         itertools.pairwise(rising), itertools.pairwise(edges), strict=True
     ):
