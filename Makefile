@@ -47,8 +47,8 @@ lint: $(READY) ## check format, style, types and import contracts
 
 check: lint test-all ## all that a change must pass
 
-bench: $(READY) ## measure against the figures to reach (minutes)
-	@set -e; for each in benchmarks/[a-z]*.py; do echo "$$each"; $(BIN)/python "$$each"; done
+bench: $(READY) ## measure against the figures to reach, into docs/benchmarks.md (minutes)
+	$(BIN)/python benchmarks/report.py
 
 serve: $(READY) ## serve the home of the demonstration on this machine
 	$(BIN)/dpanalytics serve --home $(DEMO)/home

@@ -102,7 +102,7 @@ def fill(path: Path, entries: int) -> None:
     database = Database(path)
     with database.writing() as connection:
         tree = Tree()
-        for (body,) in connection.execute(sql.BODIES, (0, 1000)).fetchall():
+        for (body,) in connection.execute(sql.BODIES, (0, ENTRIES)).fetchall():
             tree.append(leaf_hash(body.encode()))
         old = tree.size
         connection.execute("DROP TRIGGER head_only_grows")

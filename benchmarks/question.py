@@ -24,7 +24,7 @@ import opendp.prelude as dp
 import polars as pl
 from opendp.extras.polars import Bound, Margin
 
-from dpanalytics.ledger.journal import SqliteJournal
+from dpanalytics.ledger.journal import SqliteJournal, create_journal
 from dpanalytics.query.answer import Desk
 from dpanalytics.query.builder import ask
 from dpanalytics.schema.declared import read_declarations
@@ -119,6 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "snapshot.parquet"
         write_snapshot(view, path, given.rows)
+        create_journal(Path(place) / "ledger.sqlite")
         journal = SqliteJournal(Path(place) / "ledger.sqlite", clock=lambda: datetime.now(UTC))
         journal.adopt(declared)
         desk = Desk(

@@ -1,10 +1,10 @@
 """How long a snapshot takes, against the same aggregate in plain Polars, and in how much memory.
 
 Generates click records of 28,785 students in 1.17 million student-module-weeks, stores them as a
-load would, and builds the snapshots of the shipped view `weekly_activity`. Plain Polars scans the same stored file, groups by the same keys,
-takes the same sums and counts of days, and writes Parquet: no consent, no join, no limits, no
-sorting, no check. Runs alternate; the ratio is the median over pairs. Peak memory is that of a
-process of its own.
+load would, and builds the snapshots of the shipped view `weekly_activity`. Plain Polars scans the
+same stored file, groups by the same keys, takes the same sums and counts of days, and writes
+Parquet: no consent, no join, no limits, no sorting, no check. Runs alternate; the ratio is the
+median over pairs. Peak memory is that of a process of its own.
 
     python benchmarks/snapshot.py [--rows N] [--runs N] [--json FILE]
 """

@@ -7,7 +7,7 @@ A claim of rho is refuted in two ways, each with a false alarm of at most `FALSE
   probabilities are Clopper and Pearson's (1934). It sees a loss of about three times the claim.
 - by the shift: bell-shaped noise of variance v that moves by m loses m**2 / 2v (Bun and Steinke
   2016, Proposition 1.6). The normal approximation is of a mean and a variance over hundreds
-  of draws or more. With 1,000 on each neighbour it sees 1.8 times the claim, with 50,000 1.1.
+  of draws or more. With 1,000 on each neighbour it sees 1.8 times the claim, with 10,000 1.3.
 
 Both look at the answers along the line between the two exact answers, where the likelihoods
 differ most.

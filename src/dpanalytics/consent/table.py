@@ -31,7 +31,7 @@ from dpanalytics.errors import IngestError
 HEADER = ("student", *Scope, "decided_on")
 
 _SCHEMA = pl.Schema(
-    {"student": pl.Binary(), **dict.fromkeys(Scope, pl.Boolean()), "decided_on": pl.Date()}
+    [("student", pl.Binary()), *((s.value, pl.Boolean()) for s in Scope), ("decided_on", pl.Date())]
 )
 _ANSWERS = {"yes": True, "no": False}
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)

@@ -70,10 +70,10 @@ def questions() -> tuple[Act, ...]:
             "How does activity in the learning environment run through the weeks?",
             ask("weekly_activity", years=[YEAR], purpose=purpose)
             .group_by("week")
-            .mean("clicks")
+            .mean("clicks", bounds=[0, 100])
             .students()
-            .spending(epsilon=1.0),
-            chart="mean(clicks)",
+            .spending(epsilon=1.5),
+            chart="mean(clicks, 0 to 100)",
         ),
     )
 
