@@ -1,9 +1,17 @@
 """Fixtures for all rooms: where the real data lies, if it is here at all."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+from dpanalytics.demonstration.acts import FILES
+from dpanalytics.demonstration.university import write_university
+from dpanalytics.settings import Settings, load_settings
+from dpanalytics.wiring import create_home, open_steward
+
+ROOT = Path(__file__).parents[1]
 
 
 def _real(variable: str) -> Path:
@@ -26,3 +34,37 @@ def oulad_dir() -> Path:
 def xapi_file() -> Path:
     """File of xAPI statements, gzipped NDJSON."""
     return _real("DPANALYTICS_XAPI")
+
+
+@pytest.fixture(scope="session")
+def small_university(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of a synthetic university of 400 students."""
+    directory = tmp_path_factory.mktemp("university")
+    write_university(directory, students=400, clicks=8_000)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def built_home(small_university: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which that university is loaded and its snapshots are built; not to be changed."""
+    home = tmp_path_factory.mktemp("built") / "home"
+    create_home(home, declarations=ROOT)
+    with open_steward(load_settings(home, environ={})) as steward:
+        for source, name in FILES.items():
+            steward.load(source, small_university / name)
+        steward.load_consents(small_university / "consents.csv")
+        list(steward.build())
+    return home
+
+
+@pytest.fixture
+def home(built_home: Path, tmp_path: Path) -> Path:
+    """A copy of that home, to do with as a test likes."""
+    shutil.copytree(built_home, tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """The settings of the copy."""
+    return load_settings(home, environ={})

@@ -3,18 +3,27 @@
 import json
 import os
 import sys
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dpanalytics import wiring
-from dpanalytics.errors import DpAnalyticsError, RequestError
+from dpanalytics.errors import DpAnalyticsError, JournalError, RequestError
 from dpanalytics.query.request import Question, parse_question_json
 from dpanalytics.settings import Settings, load_settings
-from dpanalytics.terminal import budget_table, show_answer, show_estimate, table_of, written
+from dpanalytics.terminal import (
+    budget_table,
+    console,
+    show_answer,
+    show_estimate,
+    show_verification,
+    table_of,
+    written,
+)
 
 app = typer.Typer(
     name="dpanalytics",
@@ -30,7 +39,9 @@ app.add_typer(declarations, name="declarations")
 app.add_typer(consent, name="consent")
 app.add_typer(ledger, name="ledger")
 
-out = Console()
+out = console()
+
+FORMATS = ("table", "json", "csv", "parquet", "svg")
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Home directory; or set DPANALYTICS_HOME.")
@@ -41,24 +52,39 @@ QuestionArgument = Annotated[
 ]
 
 
-def main() -> NoReturn:
-    """Run the command line; every error is one clear line, and never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; every error is one clear line, and never a traceback.
+
+    Exit codes: 0 done, 1 refused or failed, 2 not a command line of ours, 130 interrupted.
+    """
     try:
-        app(standalone_mode=True)
+        status = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except DpAnalyticsError as error:
         _fail(str(error))
+    except typer.TyperException as error:
+        if not error.format_message():  # help was asked for by giving no command, and is shown
+            sys.exit(error.exit_code)
+        _fail(f"{error.format_message()} (dpanalytics --help tells more)", code=error.exit_code)
     except BrokenPipeError:
+        # Whoever read our output went away; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror}")
-    except Exception as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}")
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", code=130)
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of the engine is no Exception
         _fail(f"internal fault ({type(error).__name__}); nothing of its message is shown")
-    sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    sys.exit(1)
+def _fail(message: str, *, code: int = 1) -> NoReturn:
+    line = "".join(c if c.isprintable() else " " for c in message)
+    typer.echo(f"error: {line}", err=True)
+    sys.exit(code)
 
 
 def _settings(home: Path | None) -> Settings:
@@ -110,7 +136,11 @@ def declarations_schemas(
 
 
 @app.command()
-def load(source: str, file: Path, home: HomeOption = None) -> None:
+def load(
+    source: Annotated[str, typer.Argument(help="Name of the source as declared.")],
+    file: Annotated[Path, typer.Argument(help="Its file: CSV, NDJSON or Parquet, or gzipped.")],
+    home: HomeOption = None,
+) -> None:
     """Load a file as the source declares: checked, pseudonymised, all or nothing."""
     with wiring.open_steward(_settings(home)) as steward, _progress() as progress:
         task = progress.add_task(f"loading {source}", total=None)
@@ -133,7 +163,10 @@ def load(source: str, file: Path, home: HomeOption = None) -> None:
 
 
 @consent.command("load")
-def consent_load(file: Path, home: HomeOption = None) -> None:
+def consent_load(
+    file: Annotated[Path, typer.Argument(help="CSV file with the decisions of students.")],
+    home: HomeOption = None,
+) -> None:
     """Load the consent table from CSV; it replaces the one before."""
     with wiring.open_steward(_settings(home)) as steward:
         state = steward.load_consents(file)
@@ -160,7 +193,10 @@ def snapshot(
 
 
 @app.command()
-def views(name: Annotated[str | None, typer.Argument()] = None, home: HomeOption = None) -> None:
+def views(
+    name: Annotated[str | None, typer.Argument(help="A view; a list of all by default.")] = None,
+    home: HomeOption = None,
+) -> None:
     """What may be asked about: views, or one view's dimensions and measures."""
     declared = wiring.read_declarations(_settings(home).declarations)
     if name is None:
@@ -172,8 +208,11 @@ def views(name: Annotated[str | None, typer.Argument()] = None, home: HomeOption
     if name not in declared.views:
         raise RequestError(f"no view {name!r}; declared are {', '.join(sorted(declared.views))}")
     view = declared.views[name].view
-    out.print(f"[bold]{view.title}[/bold]: {view.description}", highlight=False)
-    out.print(f"Holds {declared.views[name].population}.", highlight=False)
+    out.print(view.title, style="bold", end="")
+    out.print(f": {view.description}")
+    out.print(f"Holds {declared.views[name].population}.")
+    out.print(f"Academic years: {', '.join(view.academic_years)}.")
+    out.print(f"Purposes: {', '.join(view.purposes)}.")
     table = table_of("kind", "name", "about", "values or bounds")
     for d in view.dimensions:
         shown = ", ".join(d.domain[:8]) + (f" … {d.domain[-1]}" if len(d.domain) > 8 else "")
@@ -210,16 +249,12 @@ def ask(
 ) -> None:
     """Ask: charge the budget, answer with noise, record the answer."""
     asked = _question(question)
-    if form not in ("table", "json", "csv", "parquet", "svg") or mode not in ("plain", "hesa"):
-        raise RequestError(
-            f"format {form!r}, mode {mode!r}; allowed are table, json, csv, parquet, svg, "
-            "and plain, hesa"
-        )
-    if mode == "hesa" and form in ("json", "svg"):
-        raise RequestError(f"mode hesa goes with table, csv and parquet, not with {form}")
-    if form == "parquet" and output is None:
-        raise RequestError("format parquet needs --output FILE")
+    _check_output(form, mode, output)
     with wiring.open_desk(_settings(home), consumer) as desk:
+        if form == "svg":
+            from dpanalytics.web.chart import drawn_metric  # noqa: PLC0415  loads slowly
+
+            drawn_metric(list(desk.estimate(asked).margins), asked.group_by, metric=metric)
         answered = desk.answer(asked, request_id=request_id)
     if form == "table" and output is None:
         show_answer(out, answered, hesa=mode == "hesa")
@@ -244,11 +279,11 @@ def budget(consumer: ConsumerOption, home: HomeOption = None) -> None:
 def ledger_list(
     home: HomeOption = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Only entries of this kind.")] = None,
-    last: Annotated[int, typer.Option("--last", help="How many, the newest ones.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many, the newest.")] = 20,
 ) -> None:
     """The newest entries of the journal."""
     with wiring.open_auditor(_settings(home)) as auditor:
-        entries = list(auditor.entries(kind=kind))[-last:]
+        entries = deque(auditor.entries(kind=kind), maxlen=last)
     table = table_of("seq", "at", "kind", "what")
     for entry in entries:
         rest = {k: v for k, v in entry.items() if k not in ("seq", "at", "kind")}
@@ -259,21 +294,18 @@ def ledger_list(
 
 @ledger.command("verify")
 def ledger_verify(home: HomeOption = None) -> None:
-    """Recompute the tree, replay every debit, and say what was proved."""
+    """Recompute the tree, replay every debit, and say what was proved; a fault is an error."""
     with wiring.open_auditor(_settings(home)) as auditor:
         verification = auditor.verify()
-    for line in verification.proved:
-        out.print(f"proved: {line}", highlight=False)
-    for fault in verification.faults:
-        out.print(f"FAULT at entry {fault.seq}: {fault.reason}", highlight=False)
-    if verification.faults:
-        sys.exit(1)
+    show_verification(out, verification)
+    if not verification.passed:
+        raise JournalError(f"the journal does not verify: {len(verification.faults)} faults")
 
 
 @app.command()
 def serve(
     home: HomeOption = None,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8417,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="TCP port.")] = 8417,
 ) -> None:
     """Serve the macro door's free part on this machine: views and estimates."""
     from dpanalytics.server import run_macro  # noqa: PLC0415  the web stack loads slowly
@@ -287,7 +319,9 @@ def demo(
     oulad: Annotated[
         Path | None, typer.Option("--oulad", help="Directory with the real OULAD files.")
     ] = None,
-    declared: Annotated[Path, typer.Option("--declarations")] = Path(),
+    declared: Annotated[
+        Path, typer.Option("--declarations", help="Directory with schemas/ and budgets/.")
+    ] = Path(),
 ) -> None:
     """Show the main job from beginning to end, on a synthetic university or on OULAD."""
     from dpanalytics.demonstration.acts import play  # noqa: PLC0415  needed by this command only
@@ -303,12 +337,28 @@ def _question(place: str) -> Question:
     return parse_question_json(text)
 
 
+def _check_output(form: str, mode: str, output: Path | None) -> None:
+    """Refuse what can't be written, before anything is charged."""
+    if form not in FORMATS or mode not in ("plain", "hesa"):
+        raise RequestError(
+            f"format {form!r}, mode {mode!r}; allowed are {', '.join(FORMATS)}, and plain, hesa"
+        )
+    if mode == "hesa" and form in ("json", "svg"):
+        raise RequestError(f"mode hesa goes with table, csv and parquet, not with {form}")
+    if form == "parquet" and output is None:
+        raise RequestError("format parquet needs --output FILE")
+    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+        raise RequestError(f"{output}: can't be written; nothing was asked or charged")
+
+
 def _progress() -> Progress:
+    shown = console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=shown,
         transient=True,
+        disable=not shown.is_terminal,
     )

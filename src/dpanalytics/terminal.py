@@ -1,15 +1,31 @@
 """What people see in a terminal: answers, estimates and budgets as tables. Decides nothing."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import IO, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from dpanalytics.ledger.journal import Account
 from dpanalytics.ledger.loss import epsilon_of
+from dpanalytics.ledger.verify import Verification
 from dpanalytics.query.answer import Answered, Estimate
-from dpanalytics.query.table import figure_text, to_csv, to_frame, to_hesa_frame, wide
+from dpanalytics.query.table import metric_of_items, to_csv, to_frame, to_hesa_frame, wide
+
+HEAD_WIDTH = 18
+"""In characters; a longer head is folded where the table would not fit else."""
+
+
+def console(
+    file: IO[str] | None = None, *, width: int | None = None, stderr: bool = False
+) -> Console:
+    """A console that shows text as it stands: a value in brackets is no markup, and no emoji."""
+    return Console(
+        file=file, width=width, stderr=stderr, markup=False, emoji=False, highlight=False
+    )
 
 
 def table_of(*heads: str) -> Table:
@@ -23,39 +39,95 @@ def table_of(*heads: str) -> Table:
 def show_answer(out: Console, answered: Answered, *, hesa: bool = False) -> None:
     """An answer as a table, with who is in it, what it cost, and what to know of it."""
     content = answered.content
+    out.print(content["title"], style="bold", end="")
+    out.print(f": {content['population']}")
     heads, lines = wide(content, hesa=hesa)
-    table = table_of()
-    for place, head in enumerate(heads):
-        numbers = place >= len(content["dimensions"])
-        table.add_column(head, justify="right" if numbers else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    out.print(f"[bold]{content['title']}[/bold]: {content['population']}", highlight=False)
-    out.print(table)
+    show_wide(out, heads, lines, dimensions=len(content["dimensions"]))
+    if (metric := metric_of_items(content)) is not None:
+        out.print(f"Columns headed by a value are of {metric}.")
     if hesa:
         out.print("Rounded for publication after the HESA methodology; .. is not shown.")
     else:
         out.print("± holds 95 times in 100; ? marks figures that their margin swamps.")
     for note in content["notes"]:
-        out.print(note, highlight=False)
+        out.print(note)
     spent = "charged now" if answered.charged else "recorded before, free this time"
-    out.print(f"Request id {answered.request_id}; {spent}.", highlight=False, soft_wrap=True)
+    out.print(f"Request id {answered.request_id}; {spent}.", soft_wrap=True)
+
+
+def show_wide(
+    out: Console, heads: Sequence[str], lines: Sequence[Sequence[str]], *, dimensions: int
+) -> None:
+    """Groups and their figures: one table where it fits, else several, else a list.
+
+    The first `dimensions` columns name the group; each of several tables repeats them.
+    """
+    cells = [max((cell_len(line[n]) for line in lines), default=0) for n in range(len(heads))]
+    natural = [max(cell, cell_len(head)) for cell, head in zip(cells, heads, strict=True)]
+    if _table_width(natural) <= out.width:
+        out.print(_wide_table(heads, lines, range(len(heads)), natural, dimensions))
+        return
+    narrow = [
+        max(cell, min(cell_len(head), HEAD_WIDTH)) for cell, head in zip(cells, heads, strict=True)
+    ]
+    parts = list(_parts(narrow, dimensions, out.width))
+    if parts and max(_table_width([narrow[n] for n in part]) for part in parts) <= out.width:
+        for part in parts:
+            out.print(_wide_table(heads, lines, part, narrow, dimensions))
+        return
+    for line in lines:
+        named = list(zip(heads, line, strict=True))
+        out.print("; ".join(f"{head} {cell}" for head, cell in named[:dimensions]) or "all")
+        for head, cell in named[dimensions:]:
+            out.print(f"  {head}: {cell}")
+
+
+def _table_width(columns: Sequence[int]) -> int:
+    """Width in characters of a table with columns of these widths, its lines included."""
+    return sum(columns) + 3 * len(columns) + 1
+
+
+def _parts(widths: Sequence[int], dimensions: int, width: int) -> Iterator[list[int]]:
+    """The columns of each table, as many as fit; one column of figures at the least."""
+    part = list(range(dimensions))
+    for column in range(dimensions, len(widths)):
+        longer = [*part, column]
+        if len(part) > dimensions and _table_width([widths[n] for n in longer]) > width:
+            yield part
+            longer = [*range(dimensions), column]
+        part = longer
+    yield part
+
+
+def _wide_table(
+    heads: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    columns: Sequence[int],
+    widths: Sequence[int],
+    dimensions: int,
+) -> Table:
+    table = table_of()
+    for n in columns:
+        side: Literal["left", "right"] = "left" if n < dimensions else "right"
+        table.add_column(heads[n], justify=side, overflow="fold", width=widths[n])
+    for line in lines:
+        table.add_row(*(line[n] for n in columns))
+    return table
 
 
 def show_estimate(out: Console, told: Estimate) -> None:
-    """Price and accuracy of a question, and what the budget would hold after."""
+    """Price and accuracy of a question, what the budget would hold after, and whether it allows."""
+    groups = "1 group" if told.groups == 1 else f"{told.groups:,} groups"
+    out.print(f"{groups}; population: {told.population}")
     margins = table_of("metric", "margin to expect", "in")
     for metric, (margin, what) in told.margins.items():
         share = what.startswith("share")
-        shown = figure_text(margin, "share" if share else "")
+        shown = f"{_three_digits(100 * margin)} %" if share else _three_digits(margin)
         margins.add_row(metric, f"± {shown}", what)
-    out.print(f"{told.groups} groups; population: {told.population}", highlight=False)
     out.print(margins)
     years = table_of("academic year", "costs epsilon", "left before", "left after", "granted")
     for year in told.years:
-        after = "too little left" if year.left_after is None else f"{year.left_after:.3f}"
-        if not year.cap_allows:
-            after = "the year's cap is reached"
+        after = "too little" if year.left_after is None else f"{year.left_after:.3f}"
         years.add_row(
             year.academic_year,
             f"{year.epsilon:.3f} at delta {year.delta:g}",
@@ -64,22 +136,43 @@ def show_estimate(out: Console, told: Estimate) -> None:
             f"{year.granted:g}",
         )
     out.print(years)
+    for year in told.years:
+        if year.refusal is not None:
+            out.print(f"It would be refused now, for {year.academic_year}: {year.refusal}")
+    if told.allowed:
+        out.print("The budget allows it.")
+
+
+def _three_digits(number: float) -> str:
+    """Three digits of a number above 0, or all of a whole one; never in powers of ten."""
+    if number >= 100 or number == int(number):
+        return f"{number:,.0f}"
+    return f"{Decimal(f'{number:.3g}'):f}"
 
 
 def budget_table(accounts: Iterable[Account]) -> Table:
-    """Grants: what they hold, what is spent and left as epsilon, and until when."""
-    table = table_of("view", "academic year", "granted", "spent", "left", "valid until")
+    """Grants: what they hold and what is left as epsilon at their delta, spent, and until when."""
+    table = table_of("view", "year", "epsilon", "delta", "spent", "left", "until")
     for account in accounts:
-        left = account.cap.minus(account.spent)
         table.add_row(
             account.view or "all views",
             account.academic_year,
-            f"epsilon {account.epsilon:g} at delta {account.delta:g}",
+            f"{account.epsilon:g}",
+            f"{account.delta:g}",
             f"{account.spent.units / account.cap.units:.1%}" if account.cap.units else "all",
-            f"epsilon {epsilon_of(left, account.delta):.3f}",
+            f"{epsilon_of(account.left, account.delta):.3f}",
             str(account.valid_until or "no end"),
         )
     return table
+
+
+def show_verification(out: Console, found: Verification) -> None:
+    """What a check of the journal proved, and its faults."""
+    for line in found.proved:
+        out.print(f"proved: {line}", soft_wrap=True)
+    for fault in found.faults:
+        place = "" if fault.seq is None else f" at entry {fault.seq}"
+        out.print(f"FAULT{place}: {fault.reason}", soft_wrap=True)
 
 
 def written(answered: Answered, *, form: str, hesa: bool, metric: str | None) -> bytes:
@@ -93,7 +186,7 @@ def written(answered: Answered, *, form: str, hesa: bool, metric: str | None) ->
         return to_svg(content, metric=metric).encode()
     if form == "table":
         text = io.StringIO()
-        show_answer(Console(file=text, width=160), answered, hesa=hesa)
+        show_answer(console(text, width=160), answered, hesa=hesa)
         return text.getvalue().encode()
     frame = to_hesa_frame(content) if hesa else to_frame(content)
     if form == "csv":

@@ -221,6 +221,7 @@ def open_desk(settings: Settings, consumer: str) -> Iterator[Desk]:
             views={name: checked.view for name, checked in declared.views.items()},
             snapshot_of=current,
             ledger=journal,
+            clock=utc_now,
         )
 
 

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import io
 import json
 from datetime import UTC, date, datetime
@@ -8,11 +9,11 @@ import polars as pl
 import pytest
 
 from dpanalytics.errors import IngestError
+from dpanalytics.ingest.load import load_file
 from dpanalytics.schema.source import FileFormat
 from tests.ingest.workbench import (
     CLICKS,
     CLICKS_CSV,
-    KEY,
     NOW,
     STUDENT,
     Home,
@@ -111,7 +112,8 @@ def test_one_table_is_one_table_however_it_is_written(home, newline, quoted, pac
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32", "cp1252", "latin-1", "mac-roman", "cp037"]
+    "encoding",
+    ["utf-8", "utf-16", "utf-16-le", "utf-32", "cp1252", "latin-1", "mac-roman", "cp037"],
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_text_is_decoded_as_declared(home, encoding, packed):
@@ -151,7 +153,8 @@ def test_a_format_without_quotes_takes_them_as_text(home):
 
 
 @pytest.mark.parametrize(
-    "value", [b"4.0", b"4 ", b" 4", b"+4", b"1e3", b"0x4", b"4_0", b"--4", b"4\t", b"\xd9\xa4", b"-"]
+    "value",
+    [b"4.0", b"4 ", b" 4", b"+4", b"1e3", b"0x4", b"4_0", b"--4", b"4\t", b"\xd9\xa4", b"-"],
 )
 def test_what_is_nearly_a_whole_number_is_none(home, value):
     good = [b"%d" % n for n in range(99)]
@@ -468,6 +471,20 @@ def test_parquet_is_judged_by_the_same_rules(home, packed):
     assert not [name for name in home.stored_files() if "draft" in name]
 
 
+def test_the_content_hash_is_that_of_the_file_as_it_lies(home):
+    form = FileFormat(type="parquet")
+    table = parquet(pl.DataFrame({"n": range(100_000)}))
+    for content, declared in (
+        (CLICKS_CSV, CLICKS),
+        (gzip.compress(CLICKS_CSV), CLICKS),
+        (table, source(column("n", type="integer"), form=form)),
+        (gzip.compress(table), source(column("n", type="integer"), form=form)),
+    ):
+        report = home.load(content, declared)
+        assert report.content_sha256 == hashlib.sha256(content).hexdigest()
+        assert home.load(content, declared).already_loaded
+
+
 def test_parquet_values_that_are_not_plain_refuse_the_file(home):
     declared = source(column("n"), form=FileFormat(type="parquet"))
     for values in ([[1]], [{"a": 1}], [b"x"]):
@@ -497,11 +514,8 @@ def test_a_format_that_can_not_be_read_is_refused(home):
 
 
 def test_a_pseudonymiser_goes_with_students(home):
+    path = home.file(CLICKS_CSV)
     with pytest.raises(ValueError, match="a pseudonymiser goes with a source of students"):
-        from dpanalytics.ingest.load import load_file
-
-        load_file(
-            home.file(CLICKS_CSV), CLICKS, store=home.store, pseudonymiser=None, clock=lambda: NOW
-        )
+        load_file(path, CLICKS, store=home.store, pseudonymiser=None, clock=lambda: NOW)
     with pytest.raises(ValueError, match="must be from 0 to 1"):
-        home.load(CLICKS_CSV, key=KEY, refused_share_limit=2)
+        home.load(CLICKS_CSV, refused_share_limit=2)

@@ -10,8 +10,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from dpanalytics.ingest.load import LoadReport, load_file
 from dpanalytics.schema.source import Column, FileFormat, Source
 from dpanalytics.store.sources import SourceStore
@@ -123,7 +121,7 @@ def reference(
     return kept, refused
 
 
-def judged(
+def judged(  # noqa: PLR0911
     raw: str, each: Column, missing: Iterable[str], pseudonymiser: Pseudonymiser | None
 ) -> tuple[Any, str | None]:
     """The value of one field, or why it is refused."""
@@ -145,7 +143,9 @@ def judged(
     return judged_number_or_day(raw, each)
 
 
-def judged_number_or_day(raw: str, each: Column) -> tuple[Any, str | None]:
+def judged_number_or_day(  # noqa: PLR0911
+    raw: str, each: Column
+) -> tuple[Any, str | None]:
     if each.type in ("integer", "decimal"):
         digits = each.decimals or 0
         wrong = f"not a number with at most {digits} decimals" if digits else "not a whole number"
@@ -172,10 +172,8 @@ def judged_number_or_day(raw: str, each: Column) -> tuple[Any, str | None]:
     if not re.fullmatch(pattern, raw):
         return None, wrong
     try:
-        if each.type == "date":
-            value = date.fromisoformat(raw)
-        else:
-            value = datetime.fromisoformat(raw)
+        day = each.type == "date"
+        value = date.fromisoformat(raw) if day else datetime.fromisoformat(raw)
     except ValueError:
         return None, wrong
     first, last = each.earliest, each.latest
@@ -186,5 +184,3 @@ def judged_number_or_day(raw: str, each: Column) -> tuple[Any, str | None]:
     if (first and value < first) or (last and value > last):
         return None, f"outside {each.earliest or 'any'} to {each.latest or 'any'}"
     return value, None
-
-

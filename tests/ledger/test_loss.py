@@ -8,7 +8,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dpanalytics.ledger.loss import MAX_EPSILON, UNITS_PER_RHO, Rho, epsilon_of, rho_of
+from dpanalytics.ledger.loss import (
+    MAX_EPSILON,
+    UNITS_PER_RHO,
+    Rho,
+    epsilon_of,
+    offer_of,
+    rho_of,
+)
 
 DELTAS = st.sampled_from([1e-15, 1e-10, 1e-6, 1e-5, 0.01])
 UNITS = st.floats(0, 15).map(lambda exponent: int(10**exponent))
@@ -122,3 +129,11 @@ def test_delta_lies_between_nothing_and_one(delta: float) -> None:
 def test_epsilon_lies_above_nothing_and_is_not_absurd(epsilon: float) -> None:
     with pytest.raises(ValueError):
         rho_of(epsilon, 1e-6)
+
+
+@given(epsilon=st.floats(1e-6, 20), delta=st.floats(1e-15, 1e-5))
+@settings(max_examples=60, deadline=None)
+def test_an_offer_is_never_more_than_was_said_and_hardly_less(epsilon: float, delta: float) -> None:
+    offer = offer_of(epsilon, delta)
+    assert epsilon_of(offer, delta) <= epsilon
+    assert offer.units >= 0.999 * rho_of(epsilon, delta).units - 1

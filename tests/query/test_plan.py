@@ -14,7 +14,7 @@ from opendp.extras.polars import Bound
 from dpanalytics.errors import RequestError
 from dpanalytics.ledger.loss import Rho
 from dpanalytics.query.figures import Column, Figure
-from dpanalytics.query.mechanism import MAX_SCALE
+from dpanalytics.query.mechanism import GROUP, MAX_SCALE
 from dpanalytics.query.plan import Plan, Release, expected_margin, least_scale, plan_query
 from dpanalytics.query.request import parse_question
 from dpanalytics.schema.view import ACADEMIC_YEAR, View
@@ -26,7 +26,7 @@ BASE: Row = {"view": "activity", "academic_years": [*YEARS], "purpose": "quality
 def loss_by_opendp(release: Release) -> float:
     """What OpenDP's own map says of one measurement."""
     sums = release.mechanism.sums
-    bound = Bound(by=sums.keys.columns, per_group=1, num_groups=sums.num_groups)
+    bound = Bound(by=[GROUP], per_group=1, num_groups=sums.num_groups)
     _, distance = dp.unit_of(contributions=[bound])
     return float(release.mechanism.measurement.map(distance))
 

@@ -13,7 +13,7 @@ from opendp.extras.polars import Bound
 
 from dpanalytics.ledger.journal import Ticket
 from dpanalytics.ledger.loss import Rho
-from dpanalytics.query.mechanism import NoisySum, NoisySums, build
+from dpanalytics.query.mechanism import GROUP, NoisySum, NoisySums, build
 from dpanalytics.query.release import release
 from tests.query.neighbours import (
     CLAIM,
@@ -57,7 +57,7 @@ def test_the_claim_is_opendps_map_and_adds_up_over_tables(metric):
     plan = plan_of(metric, view_of())
     for each in plan.releases:
         sums = each.mechanism.sums
-        bound = Bound(by=sums.keys.columns, per_group=1, num_groups=sums.num_groups)
+        bound = Bound(by=[GROUP], per_group=1, num_groups=sums.num_groups)
         proven = each.mechanism.measurement.map([bound])
         assert each.mechanism.rho == Rho.cost(proven)
         formula = sum(

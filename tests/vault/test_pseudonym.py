@@ -64,9 +64,7 @@ def test_a_normalised_identifier_stays_as_it_is(identifier):
 def test_a_column_gives_each_row_its_own_pseudonym(columns):
     together, alone = students(), students()
     for column in columns:
-        expected = [
-            alone.pseudonym(i) if i is not None and normalise(i) else None for i in column
-        ]
+        expected = [alone.pseudonym(i) if i is not None and normalise(i) else None for i in column]
         made = together.column(pl.Series("student", column, dtype=pl.String))
         assert made.dtype == pl.Binary
         assert made.to_list() == expected

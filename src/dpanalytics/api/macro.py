@@ -2,13 +2,38 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 
+from dpanalytics.errors import RequestError
 from dpanalytics.query.answer import Desk
-from dpanalytics.query.request import Question
+from dpanalytics.query.request import Question, parse_question_json
 from dpanalytics.schema.declared import Declarations
+
+MAX_BODY = 2**20
+"""Longest question that is read, in bytes."""
+BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": Question.model_json_schema()}},
+}
+"""The body of an estimate, for the description of the routes."""
+
+
+async def question_in(request: Request) -> Question:
+    """The question in a request's body, read as the command line reads it.
+
+    Raises:
+        RequestError: the body is too long, is not said to be JSON, or holds no question.
+    """
+    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        raise RequestError("the body must be a question in JSON, of type application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise RequestError(f"the question is longer than {MAX_BODY} bytes")
+    return parse_question_json(bytes(body))
 
 
 def macro_routes(
@@ -44,8 +69,10 @@ def macro_routes(
             for name, checked in sorted(declarations().views.items())
         ]
 
-    @router.post("/v1/consumers/{consumer}/estimates")
-    def estimates(consumer: str, question: Question) -> dict[str, Any]:
+    @router.post("/v1/consumers/{consumer}/estimates", openapi_extra={"requestBody": BODY})
+    def estimates(
+        consumer: str, question: Annotated[Question, Depends(question_in)]
+    ) -> dict[str, Any]:
         """Price and accuracy of a question; reads no rows, costs nothing."""
         with desk(consumer) as place:
             told = place.estimate(question)
@@ -63,6 +90,8 @@ def macro_routes(
                     "delta": y.delta,
                     "left_before": y.left_before,
                     "left_after": y.left_after,
+                    "granted": y.granted,
+                    "refusal": y.refusal,
                 }
                 for y in told.years
             ],

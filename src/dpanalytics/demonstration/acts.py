@@ -11,7 +11,13 @@ from dpanalytics.errors import BudgetError, ConfigurationError
 from dpanalytics.query.builder import ask
 from dpanalytics.query.request import Question
 from dpanalytics.settings import Settings, load_settings
-from dpanalytics.terminal import budget_table, show_answer, show_estimate, written
+from dpanalytics.terminal import (
+    budget_table,
+    show_answer,
+    show_estimate,
+    show_verification,
+    written,
+)
 from dpanalytics.wiring import create_home, open_auditor, open_desk, open_steward
 
 CONSUMER = "quality-committee"
@@ -78,8 +84,24 @@ def questions() -> tuple[Act, ...]:
     )
 
 
-def play(out: Console, *, home: Path, declarations: Path, oulad: Path | None) -> None:
+def play(
+    out: Console,
+    *,
+    home: Path,
+    declarations: Path,
+    oulad: Path | None,
+    students: int = 30_000,
+    clicks: int = 1_000_000,
+) -> None:
     """Play all acts in a new directory.
+
+    Args:
+        out: Where the acts are told.
+        home: Directory to make; a missing or an empty one.
+        declarations: Directory with schemas/ and budgets/.
+        oulad: Directory of the real files; None makes up a university.
+        students: How many to make up.
+        clicks: Rows of clicks to make up.
 
     Raises:
         ConfigurationError: the directory is there already.
@@ -89,32 +111,37 @@ def play(out: Console, *, home: Path, declarations: Path, oulad: Path | None) ->
         raise ConfigurationError(f"{home}: is not empty; name a new directory, or remove it")
     home.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    files = _university(out, home, oulad)
+    if oulad is None:
+        files = _made_up(out, home, students=students, clicks=clicks)
+    else:
+        files = _real(out, home, oulad)
     create_home(home / "home", declarations=declarations)
     settings = load_settings(home / "home", environ={})
     _load(out, settings, files, home / "consents" / "consents.csv")
     _build(out, settings)
     _ask(out, settings, home)
     _verify(out, settings)
-    out.print(f"\nAll of it took {time.perf_counter() - began:.0f} seconds; it lies in {home}.")
+    seconds = time.perf_counter() - began
+    out.print(f"\nAll of it took {seconds:.0f} seconds; it lies in {home}.", soft_wrap=True)
 
 
-def _university(out: Console, home: Path, oulad: Path | None) -> Path:
-    consents = home / "consents"
-    consents.mkdir()
-    if oulad is not None:
-        _head(out, "The university: the real OULAD files, with consents made up from a seed")
-        write_consents(oulad / FILES["student_info"], consents / "consents.csv")
-        return oulad
+def _real(out: Console, home: Path, oulad: Path) -> Path:
+    _head(out, "The university: the real OULAD files, with consents made up from a seed")
+    (home / "consents").mkdir()
+    write_consents(oulad / FILES["student_info"], home / "consents" / "consents.csv")
+    return oulad
+
+
+def _made_up(out: Console, home: Path, *, students: int, clicks: int) -> Path:
     _head(out, "The university: SYNTHETIC, made up from a seed; no real student is in it")
     directory = home / "university"
     with out.status("writing its files"):
-        made = write_university(directory)
+        made = write_university(directory, students=students, clicks=clicks)
     out.print(
         f"  {made.students:,} students, {made.enrolments:,} enrolments, {made.clicks:,} click rows",
-        highlight=False,
     )
-    (directory / "consents.csv").replace(consents / "consents.csv")
+    (home / "consents").mkdir()
+    (directory / "consents.csv").replace(home / "consents" / "consents.csv")
     return directory
 
 
@@ -127,10 +154,9 @@ def _load(out: Console, settings: Settings, files: Path, consents: Path) -> None
             out.print(
                 f"  {source}: {report.rows_kept:,} rows kept, {refused:,} refused, "
                 f"{report.seconds:.1f} s",
-                highlight=False,
             )
         state = steward.load_consents(consents)
-        out.print(f"  consents: state {state.digest[:12]}", highlight=False)
+        out.print(f"  consents: state {state.digest[:12]}")
 
 
 def _build(out: Console, settings: Settings) -> None:
@@ -139,7 +165,6 @@ def _build(out: Console, settings: Settings) -> None:
         for report in steward.build():
             out.print(
                 f"  {report.snapshot.id}: {report.snapshot.population}",
-                highlight=False,
                 soft_wrap=True,
             )
 
@@ -169,7 +194,7 @@ def _ask(out: Console, settings: Settings, home: Path) -> None:
         try:
             desk.answer(greedy())
         except BudgetError as refusal:
-            out.print(f"  refused: {refusal}", highlight=False)
+            out.print(f"  refused: {refusal}")
 
 
 def greedy() -> Question:
@@ -186,11 +211,8 @@ def _verify(out: Console, settings: Settings) -> None:
     _head(out, "The journal: recomputed and replayed")
     with open_auditor(settings) as auditor:
         verification = auditor.verify()
-    for line in verification.proved:
-        out.print(f"  proved: {line}", highlight=False)
-    for fault in verification.faults:
-        out.print(f"  FAULT at entry {fault.seq}: {fault.reason}", highlight=False)
+    show_verification(out, verification)
 
 
 def _head(out: Console, text: str) -> None:
-    out.print(f"\n[bold]{text}[/bold]", highlight=False)
+    out.print(f"\n{text}", style="bold")

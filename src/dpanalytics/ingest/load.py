@@ -130,17 +130,19 @@ def load_file(
 
         # 2. One pass: hashed, read, checked, pseudonymised, written; nothing stands yet.
         hashed, tally = HashedFile(file), _Tally()
-        reading = open_reading(hashed, source, gzipped=is_gzipped(file), scratch=draft.folder)
         checker = Checker(
             source.kept_columns,
             missing=source.format.missing,
             schema=schema,
             pseudonymiser=pseudonymiser,
         )
-        pieces = _told_of_progress(reading.pieces, hashed, size, progress)
-        with closing(_checked_frames(pieces, reading, checker, tally)) as frames:
-            _write(frames, schema, draft.path)
-        content, ignored = hashed.sha256(), reading.ignored()
+        with open_reading(
+            hashed, source, gzipped=is_gzipped(file), scratch=draft.folder
+        ) as reading:
+            pieces = _told_of_progress(reading.pieces, hashed, size, progress)
+            with closing(_checked_frames(pieces, reading, checker, tally)) as frames:
+                _write(frames, schema, draft.path)
+            content, ignored = hashed.sha256(), reading.ignored()
 
         # 3. What lies on the disk is what counts, and it must be enough.
         if tally.kept != pl.scan_parquet(draft.path).select(pl.len()).collect().item():

@@ -34,6 +34,7 @@ class HashedFile:
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
+        self._finished: str | None = None
         self.bytes_read = 0
         """Bytes read so far, as they stand in the file."""
 
@@ -46,12 +47,15 @@ class HashedFile:
 
     def sha256(self) -> str:
         """SHA-256, in hex, of the whole file: what is left unread is read now."""
-        while self.read():
-            pass
-        return self._hash.hexdigest()
+        if self._finished is None:
+            while self.read():
+                pass
+            self._finished = self._hash.hexdigest()
+        return self._finished
 
     def rewound(self) -> io.FileIO:
-        """The file itself, at its start again; what is read of it now is not hashed anew."""
+        """The file itself at its start again, hashed to its end; not hashed anew."""
+        self.sha256()
         self._file.seek(0)
         return self._file
 

@@ -4,13 +4,15 @@ Here the names that stand in the file meet the declared ones: what is declared m
 speaks of a refused category makes the file refused (policy 4.4), the rest is passed over.
 """
 
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -44,7 +46,10 @@ class Reading:
     """After the last piece: names in the file that are not declared."""
 
 
-def open_reading(file: HashedFile, source: Source, *, gzipped: bool, scratch: Path) -> Reading:
+@contextmanager
+def open_reading(
+    file: HashedFile, source: Source, *, gzipped: bool, scratch: Path
+) -> Iterator[Reading]:
     """Open a file in the format that its source declares.
 
     Args:
@@ -63,13 +68,22 @@ def open_reading(file: HashedFile, source: Source, *, gzipped: bool, scratch: Pa
         raise IngestError(
             f"encoding {source.format.encoding!r} is not known as one of text"
         ) from None
-    match source.format.type:
-        case "csv":
-            return _csv(file, source, gzipped=gzipped)
-        case "ndjson":
-            return _ndjson(file, source, gzipped=gzipped)
-        case "parquet":
-            return _parquet(file, source, gzipped=gzipped, scratch=scratch)
+    with ExitStack() as held:
+        match source.format.type:
+            case "csv":
+                yield _csv(file, source, gzipped=gzipped)
+            case "ndjson":
+                yield _ndjson(file, source, gzipped=gzipped)
+            case "parquet":
+                # Parquet is read from its end, so it is hashed first, and unpacked where gzipped.
+                if gzipped:
+                    whole: IO[bytes] | io.FileIO = held.enter_context(
+                        tempfile.TemporaryFile(dir=scratch)
+                    )
+                    _unpack(file, into=whole)
+                else:
+                    whole = file.rewound()
+                yield _parquet(whole, source)
 
 
 def _csv(file: HashedFile, source: Source, *, gzipped: bool) -> Reading:
@@ -107,31 +121,23 @@ def _ndjson(file: HashedFile, source: Source, *, gzipped: bool) -> Reading:
     return Reading(lines(chunks), reader.read, ignored)
 
 
-def _parquet(file: HashedFile, source: Source, *, gzipped: bool, scratch: Path) -> Reading:
-    # Parquet is read from its end, so it is hashed first, and unpacked first where gzipped.
+def _parquet(whole: Any, source: Source) -> Reading:
     try:
-        if gzipped:
-            opened = pq.ParquetFile(_unpacked_aside(file, scratch))
-        else:
-            file.sha256()
-            opened = pq.ParquetFile(file.rewound())
-        ignored = _undeclared(opened.schema_arrow.names, source)
-    except IngestError:
-        raise
+        opened = pq.ParquetFile(whole)
+        names = opened.schema_arrow.names
     except Exception:
         raise IngestError("not a Parquet file that can be read") from None
+    ignored = _undeclared(names, source)
     reader = ParquetReader({c.name: c.source_field for c in source.kept_columns})
     fields = [c.source_field for c in source.kept_columns]
     return Reading(_undamaged(opened, fields), reader.read, lambda: ignored)
 
 
-def _unpacked_aside(file: HashedFile, scratch: Path) -> Any:
-    """The gzip file's content in a file without a name: it goes when the process goes."""
-    aside = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # lives as long as it is read
+def _unpack(file: HashedFile, *, into: IO[bytes] | io.FileIO) -> None:
+    """Write the gzip file's content to a file without a name: it goes when the process goes."""
     for chunk in unpacked(file):
-        aside.write(chunk)
-    aside.seek(0)
-    return aside
+        into.write(chunk)
+    into.seek(0)
 
 
 def _undamaged(opened: pq.ParquetFile, fields: Sequence[str]) -> Iterator[Any]:

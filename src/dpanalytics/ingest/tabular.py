@@ -156,7 +156,7 @@ def _is_plain_choice(column: Column, missing: Sequence[str]) -> bool:
 def _rows(block: bytes, delimiter: str, quote: str | None) -> "list[list[str]]":
     try:
         reader = csv.reader(
-            io.StringIO(block.decode(), newline=""),
+            io.StringIO(block.decode(), newline="\n"),
             delimiter=delimiter,
             quotechar=quote,
             quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,

@@ -80,7 +80,6 @@ def epsilon_of(loss: Rho, delta: float) -> float:
     return float(_unit_gaussian().map(distance).epsilon(delta))
 
 
-@functools.lru_cache(maxsize=1024)
 @functools.lru_cache(maxsize=4096)
 def rho_of(epsilon: float, delta: float) -> Rho:
     """The greatest loss whose epsilon at `delta` is at most `epsilon`.
@@ -110,6 +109,33 @@ def rho_of(epsilon: float, delta: float) -> Rho:
                 else:
                     high, above = probe, found
     return Rho(low)
+
+
+@functools.lru_cache(maxsize=4096)
+def offer_of(epsilon: float, delta: float) -> Rho:
+    """A loss whose epsilon at `delta` is at most `epsilon`, and no less than 0.9999 of it.
+
+    For offers, where `rho_of` is finer than needed and asks OpenDP four times as often.
+    Arguments as in `rho_of`.
+    """
+    if not (0 < delta < 1 and 0 < epsilon <= MAX_EPSILON):
+        return rho_of(epsilon, delta)  # which says what is allowed
+    log, aim = math.log(1 / delta), epsilon * (1 - 5e-5)
+    loss = Rho.cap((math.sqrt(log + epsilon) - math.sqrt(log)) ** 2)
+    power = 0.6  # epsilon rises with a power of the loss between a half and one
+    reached = epsilon_of(loss, delta)
+    for _ in range(6):
+        if reached > 0 and 0.9999 * epsilon <= reached <= epsilon:
+            return loss
+        if reached <= 0 or not 0.3 < power < 1.5:
+            break
+        nearer = Rho.cap(loss.as_float * (aim / reached) ** (1 / power))
+        if nearer.units in (0, loss.units):
+            break
+        again = epsilon_of(nearer, delta)
+        power = math.log(again / reached) / math.log(nearer.units / loss.units)
+        loss, reached = nearer, again
+    return rho_of(epsilon, delta)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, Protocol
 
 from dpanalytics.errors import (
@@ -17,8 +18,9 @@ from dpanalytics.errors import (
     RequestError,
     SnapshotError,
 )
+from dpanalytics.ledger.accounts import shortest
 from dpanalytics.ledger.journal import Account, Debit, Recorded, Ticket
-from dpanalytics.ledger.loss import Rho, epsilon_of, rho_of
+from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
 from dpanalytics.query.plan import Plan, expected_margin, plan_query
 from dpanalytics.query.release import check_snapshots, release
 from dpanalytics.query.request import Question
@@ -79,8 +81,9 @@ class YearEstimate:
     left_before: float
     """Epsilon of what is left of the grant; as zCDP adds up, these do not subtract."""
     left_after: float | None
-    """None where the budget does not allow the question."""
-    cap_allows: bool
+    """None where the grant holds too little."""
+    refusal: str | None
+    """Why the question would be refused now, in words; None where it would not."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Estimate:
     @property
     def allowed(self) -> bool:
         """Whether the budget would allow the question now."""
-        return all(y.left_after is not None and y.cap_allows for y in self.years)
+        return all(year.refusal is None for year in self.years)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ class Desk:
     snapshot_of: Callable[[View, str], Snapshot]
     """The current snapshot of a view and academic year; SnapshotError where there is none."""
     ledger: Ledger
+    clock: Callable[[], datetime]
+    """The time in UTC; an estimate says by it whether a grant has run out."""
 
     def estimate(self, question: Question) -> Estimate:
         """Price, margins and what the budget would hold after; reads no rows, costs nothing.
@@ -121,13 +126,14 @@ class Desk:
         self._check_purpose(question)
         plan, grants = self._plan(question)
         caps = {a.academic_year: a for a in self.ledger.accounts() if a.kind == "cap"}
+        today = self.clock().date()
         return Estimate(
             cost=plan.cost,
             margins={
                 figure.key: _margin_in_words(plan, figure.key, question.reference_group)
                 for figure in plan.figures
             },
-            years=tuple(_year(g, caps.get(g.academic_year), plan.cost) for g in grants),
+            years=tuple(_year(g, caps.get(g.academic_year), plan.cost, today) for g in grants),
             groups=max(r.mechanism.sums.keys.height for r in plan.releases),
             reference_group=question.reference_group,
             population=plan.snapshots[0].population,
@@ -147,7 +153,8 @@ class Desk:
             RequestIdReused: the id belongs to another question.
             ReleaseFailed: the debit stands; the same request id may retry.
         """
-        request_id = request_id or str(uuid.uuid4())
+        if request_id is None:
+            request_id = str(uuid.uuid4())
         # 1. Refuse by purpose before anything else is looked at.
         self._check_purpose(question)
         # 2. Compile to OpenDP measurements and read their price; no row is touched.
@@ -163,7 +170,7 @@ class Desk:
         body = release(plan, debited)
         # 5. Record before anybody sees; where two raced, both return the first one's bytes.
         recorded = self.ledger.record(debited, body)
-        return Answered(recorded.request_id, recorded.body, charged=True, cost=plan.cost)
+        return Answered(recorded.request_id, recorded.body, recorded.charged, plan.cost)
 
     def _check_purpose(self, question: Question) -> None:
         """Refuse what policy 2.3b and 2.5 forbid, and what the consumer is not declared for."""
@@ -200,7 +207,7 @@ class Desk:
         grants = self._grants(question, view)
         offered = None
         if question.epsilon is not None:
-            offered = min(rho_of(question.epsilon, grant.delta) for grant in grants)
+            offered = min(offer_of(question.epsilon, grant.delta) for grant in grants)
         snapshots = [self.snapshot_of(view, year) for year in sorted(set(question.academic_years))]
         if not snapshots:
             raise SnapshotError(f"view {view.name} has no snapshot")
@@ -221,16 +228,21 @@ class Desk:
         return tuple(held[year] for year in wanted)
 
     def _stored(self, request_id: str, plan: Plan) -> Answered | None:
-        """The answer recorded under this id, if to this question, on whatever snapshot it was."""
+        """The answer recorded under this id, if to this question, on whatever snapshot it was.
+
+        On the same snapshots the noise must be the same too: it tells a question that offers one
+        epsilon from the same one offering another.
+        """
         recorded = self.ledger.stored(request_id, self.consumer.consumer)
         if recorded is None:
             return None
-        before = json.loads(recorded.body)["question"]
-        changing = {"snapshots", "noise"}
-        same = all(before[k] == v for k, v in plan.canonical.items() if k not in changing)
-        if not same:
+        content = json.loads(recorded.body)
+        before = content["question"]
+        differing = {name for name, value in plan.canonical.items() if before[name] != value}
+        if differing - {"snapshots", "noise"} or differing == {"noise"}:
             return None  # the debit refuses the id
-        return Answered(request_id, recorded.body, charged=False, cost=plan.cost)
+        cost = Rho(int(content["rho_units"]))
+        return Answered(request_id, recorded.body, charged=False, cost=cost)
 
     def _debit(self, request_id: str, plan: Plan, purpose: str) -> Ticket | Recorded:
         try:
@@ -249,17 +261,17 @@ class Desk:
             return self.ledger.debit(debit)
         except BudgetExceeded as refusal:
             raise BudgetExceeded(
-                f"{refusal} {_what_that_buys(plan, refusal.left_units)}",
+                f"{refusal} {_what_that_buys(plan.cost, refusal.left_units)}",
                 left_units=refusal.left_units,
             ) from None
 
 
-def _what_that_buys(plan: Plan, left_units: int) -> str:
+def _what_that_buys(cost: Rho, left_units: int) -> str:
     """What accuracy the rest of a budget buys for the same question."""
     if left_units == 0:
         return "Nothing is left."
-    wider = math.sqrt(plan.cost.units / left_units)
-    return f"What is left buys this question with margins {wider:.2g} times as wide."
+    wider = math.ceil(10 * math.sqrt(cost.units / left_units)) / 10
+    return f"What is left buys this question with margins {wider:,.1f} times as wide."
 
 
 def _margin_in_words(plan: Plan, key: str, reference_group: int) -> tuple[float, str]:
@@ -274,15 +286,25 @@ def _margin_in_words(plan: Plan, key: str, reference_group: int) -> tuple[float,
             return margin, figure.unit
 
 
-def _year(grant: Account, cap: Account | None, cost: Rho) -> YearEstimate:
-    left = grant.cap.minus(grant.spent)
-    allowed = cost <= left
+def _year(grant: Account, cap: Account | None, cost: Rho, today: date) -> YearEstimate:
     return YearEstimate(
         academic_year=grant.academic_year,
         epsilon=epsilon_of(cost, grant.delta),
         delta=grant.delta,
         granted=grant.epsilon,
-        left_before=epsilon_of(left, grant.delta),
-        left_after=epsilon_of(left.minus(cost), grant.delta) if allowed else None,
-        cap_allows=cap is not None and cost <= cap.cap.minus(cap.spent),
+        left_before=epsilon_of(grant.left, grant.delta),
+        left_after=epsilon_of(grant.left.minus(cost), grant.delta) if cost <= grant.left else None,
+        refusal=_refusal(grant, cap, cost, today),
     )
+
+
+def _refusal(grant: Account, cap: Account | None, cost: Rho, today: date) -> str | None:
+    """What the journal would answer to this debit today; it decides, this foretells."""
+    if grant.valid_until is not None and today > grant.valid_until:
+        return f"The grant was valid until {grant.valid_until}; it must be approved again."
+    if cap is None:
+        return "The year has no cap, so nothing of it may be asked."
+    if (short := shortest((grant, cap), cost)) is None:
+        return None
+    which = "grant" if short is grant else "year's cap over all consumers"
+    return f"The {which} holds too little. {_what_that_buys(cost, short.left.units)}"

@@ -18,6 +18,7 @@ when a `NoisySums` is stated or run, so nothing that breaks one ever reaches Ope
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,14 @@ MAX_KEYS = 50_000
 """Most groups that one question may ask for."""
 MAX_SCALE = 1e15
 """Noise scales lie below it, so that noise fits a 64-bit integer."""
+MAX_CODE = 2**63
+"""Most combinations of values, asked for or not, of the dimensions that a question groups by."""
 MAX_BOUND = 10**9
 """Largest absolute value of a row in a sum; times MAX_ROWS it fits a 64-bit integer."""
+
+
+GROUP = "group()"
+"""The one column that OpenDP groups by; no dimension can bear the name."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class NoisySums:
             raise ValueError("keys are rows at hand, never a plan")  # gate 4
         if not self.columns or len({c.name for c in self.columns}) != len(self.columns):
             raise ValueError("a release has columns, each of its own name")
-        if {c.name for c in self.columns} & set(self.keys.columns):
+        if {c.name for c in self.columns} & {GROUP, *self.keys.columns}:
             raise ValueError("a column can't be summed and grouped by")
         if not 1 <= self.num_groups <= MAX_KEYS:
             raise ValueError(f"{self.num_groups} groups of one student; must be 1 to {MAX_KEYS}")
@@ -90,6 +97,23 @@ class NoisySums:
             raise ValueError("keys are one or more Enum columns")
         if self.keys.null_count().sum_horizontal().item() or self.keys.is_duplicated().any():
             raise ValueError("keys hold no missing and no repeated group")  # gate 2
+        if math.prod(len(domain) for domain in self._domains) > MAX_CODE:
+            raise RequestError("the question groups by dimensions of too many values together")
+
+    @property
+    def _domains(self) -> list[pl.Series]:
+        return [dtype.categories for dtype in self.keys.dtypes]  # type: ignore[attr-defined]
+
+    @property
+    def group(self) -> pl.Expr:
+        """A row's group as one number: grouping by it is twice as fast as by several columns.
+
+        One to one with the values of the key columns, so the groups are the same.
+        """
+        code = pl.lit(0, pl.UInt64)
+        for name, domain in zip(self.keys.columns, self._domains, strict=True):
+            code = code * len(domain) + pl.col(name).to_physical().cast(pl.UInt64)
+        return code.alias(GROUP)
 
     @property
     def row_schema(self) -> dict[str, pl.DataType]:
@@ -125,18 +149,18 @@ class Mechanism:
         """
         keys, names = self.sums.keys, [c.name for c in self.sums.columns]
         try:
-            noisy = self.measurement(rows).collect()
-            # OpenDP returns Enum keys as Categorical; the dtype is mended before joining back.
-            noisy = noisy.cast(dict.fromkeys(keys.columns, pl.String))
-            asked = keys.cast(pl.String).with_row_index("_place")
-            answered = asked.join(noisy, on=keys.columns, how="left", maintain_order="left")
+            self.check_rows(rows)
+            summed = [c.name for c in self.sums.columns if c.bounds is not None]
+            noisy = self.measurement(rows.select(self.sums.group, *summed)).collect()
+            asked = keys.select(self.sums.group, pl.all().cast(pl.String))
+            answered = asked.join(noisy, on=GROUP, how="left", maintain_order="left")
             if (
                 answered.height != keys.height
                 or answered.select(names).null_count().sum_horizontal().item()
             ):
                 raise ReleaseFailed
-            return answered.drop("_place").select(*keys.columns, *names)
-        except Exception:  # engine errors may echo a cell (gate 10)
+            return answered.select(*keys.columns, *names)
+        except (Exception, pl.exceptions.PanicException):  # they may echo a cell (gate 10)
             raise ReleaseFailed from None
 
 
@@ -164,24 +188,21 @@ def unit_rho(bounds: tuple[int, int] | None, num_groups: int) -> float:
 
 def _measurement(sums: NoisySums) -> tuple[Any, Sequence[Bound]]:
     dp.enable_features("contrib")
-    by = sums.keys.columns
+    schema = {GROUP: pl.UInt64()} | {c.name: pl.Int64() for c in sums.columns if c.bounds}
     domain = dp.lazyframe_domain(
-        [dp.series_domain(k, dp.enum_domain(d.categories)) for k, d in sums.keys.schema.items()]  # type: ignore[attr-defined]
-        + [
-            dp.series_domain(c.name, dp.atom_domain(T="i64"))
-            for c in sums.columns
-            if c.bounds is not None
+        [
+            dp.series_domain(name, dp.atom_domain(T="u64" if name == GROUP else "i64"))
+            for name in schema
         ]
     )
-    domain = dp.with_margin(domain, FrameMargin(by=by, max_length=MAX_ROWS))
+    domain = dp.with_margin(domain, FrameMargin(by=[GROUP], max_length=MAX_ROWS))
     # Gate 6: exactly the group-by columns, else OpenDP falls back to max_length.
     metric, distance = dp.unit_of(
-        contributions=[Bound(by=by, per_group=1, num_groups=sums.num_groups)]
+        contributions=[Bound(by=[GROUP], per_group=1, num_groups=sums.num_groups)]
     )
-    plan = (
-        pl.LazyFrame(schema=sums.row_schema).group_by(by).agg(_expression(c) for c in sums.columns)
-    )
-    keyed = sums.keys.lazy().join(plan, on=by, how="left", nulls_equal=True)  # gate 1
+    plan = pl.LazyFrame(schema=schema).group_by(GROUP).agg(_expression(c) for c in sums.columns)
+    keys = sums.keys.select(sums.group)  # rows at hand: OpenDP runs plans of keys (gate 4)
+    keyed = keys.lazy().join(plan, on=GROUP, how="left", nulls_equal=True)  # gate 1
     measurement = dp.m.make_private_lazyframe(
         domain, metric, dp.zero_concentrated_divergence(), keyed
     )

@@ -21,7 +21,7 @@ from dpanalytics.query.margins import (
     ratio_interval,
     sum_interval,
 )
-from dpanalytics.query.plan import EVERYONE, ITEM, Plan, Release
+from dpanalytics.query.plan import EVERYONE, ITEM, Plan, Release, SnapshotOf
 from dpanalytics.query.request import Histogram, Quantile, Sum
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, Measure, View
 
@@ -82,19 +82,8 @@ def rows_of_table(plan: Plan, release: Release) -> pl.LazyFrame:
     A function of one student's records at a time: filters are on declared dimensions, rows are
     combined within one student, academic year and group, and each value is clipped by itself.
     """
-    table, view = release.table, plan.view
-    scans = [_rows_of_year(snapshot.scan(), plan, release) for snapshot in plan.snapshots]
-    rows = pl.concat(scans)
-    measures = _measures(release)
-    conditions = {c.name: c.condition for c in release.columns if c.condition and c.condition.where}
-    varying = {name for name in table.group_by if name != ACADEMIC_YEAR}
-    if set(view.grain) <= varying:
-        rows = rows.with_columns(_alone(name, view) for name in measures)
-    else:
-        rows = rows.group_by(STUDENT, ACADEMIC_YEAR, *sorted(varying)).agg(
-            *(_combined(name, view) for name in measures),
-            *(pl.col(_met(name)).any() for name in conditions),
-        )
+    table = release.table
+    rows = pl.concat(_students_of_year(snapshot, plan, release) for snapshot in plan.snapshots)
     keys = list(table.group_by)
     if table.steps_of:
         keys.append(ITEM)
@@ -107,16 +96,28 @@ def rows_of_table(plan: Plan, release: Release) -> pl.LazyFrame:
     return rows.select(*keys, *(_value(c).alias(c.name) for c in release.columns if c.bounds))
 
 
-def _rows_of_year(rows: pl.LazyFrame, plan: Plan, release: Release) -> pl.LazyFrame:
-    """The rows of one snapshot that the filter keeps, with each `where` of a rate told."""
+def _students_of_year(snapshot: SnapshotOf, plan: Plan, release: Release) -> pl.LazyFrame:
+    """One row for each student and group of one academic year, that the filter keeps."""
+    rows, view = snapshot.scan(), plan.view
     for name, values in plan.chosen.items():
-        rows = rows.filter(_is_one_of(plan.view, name, values))
-    return rows.with_columns(
-        pl.all_horizontal(_is_one_of(plan.view, n, v) for n, v in c.condition.where).alias(
-            _met(c.name)
+        rows = rows.filter(_is_one_of(view, name, values))
+    conditions = {c.name: c.condition for c in release.columns if c.condition and c.condition.where}
+    rows = rows.with_columns(
+        pl.all_horizontal(_is_one_of(view, n, v) for n, v in condition.where).alias(_met(name))
+        for name, condition in conditions.items()
+    )
+    measures = _measures(release)
+    varying = sorted(set(release.table.group_by) - {ACADEMIC_YEAR})
+    if set(view.grain) <= set(varying):
+        return rows.with_columns(_alone(name, view) for name in measures)
+    year = pl.lit(snapshot.academic_year, pl.Enum(view.academic_years)).alias(ACADEMIC_YEAR)
+    return (
+        rows.group_by(STUDENT, *varying)
+        .agg(
+            *(_combined(name, view) for name in measures),
+            *(pl.col(_met(name)).any() for name in conditions),
         )
-        for c in release.columns
-        if c.condition and c.condition.where
+        .with_columns(year)
     )
 
 
@@ -144,8 +145,10 @@ def _combined(name: str, view: View) -> pl.Expr:
     measure, column = _declared(name, view), pl.col(name)
     present = pl.when(column.is_not_null().any())
     match measure.combine:
-        case "sum":
+        case "sum" if measure.optional:
             return present.then(column.sum()).alias(name)
+        case "sum":
+            return column.sum().alias(name)
         case "max":
             return column.max().alias(name)
         case "any":

@@ -64,20 +64,46 @@ def wide(content: Mapping[str, Any], *, hesa: bool = False) -> tuple[list[str], 
     """An answer for people: one line a group, one column for each metric and item.
 
     Returns column heads and lines; a cell reads `estimate ± margin`, with `?` behind it where
-    the margin swamps the estimate.
+    the margin swamps the estimate. Where one metric alone has items, its columns are headed by
+    them, and `metric_of_items` names it.
     """
     dimensions: Sequence[str] = content["dimensions"]
     rows = for_publication(content["rows"], dimensions=dimensions) if hesa else content["rows"]
+    alone = metric_of_items(content) is not None
     heads: dict[str, None] = {}
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
-        head = row["metric"] if row["item"] is None else f"{row['metric']} {row['item']}"
+        head = _head(row, alone=alone)
         heads[head] = None
         group = tuple(row["group"][name] for name in dimensions)
         lines.setdefault(group, {})[head] = _cell(row)
     return [*dimensions, *heads], [
         [*group, *(cells.get(head, "") for head in heads)] for group, cells in lines.items()
     ]
+
+
+def metric_of_items(content: Mapping[str, Any]) -> str | None:
+    """The metric whose items head columns of the wide table by themselves; None if there is none.
+
+    There is none where several metrics have items, or an item is called like another column.
+    """
+    rows = content["rows"]
+    with_items = {row["metric"] for row in rows if row["item"] is not None}
+    others = {*content["dimensions"], *(row["metric"] for row in rows)}
+    heads = {_head(row, alone=True) for row in rows if row["item"] is not None}
+    if len(with_items) != 1 or heads & others:
+        return None
+    (metric,) = with_items
+    return str(metric)
+
+
+def _head(row: Mapping[str, Any], *, alone: bool) -> str:
+    if row["item"] is None:
+        return str(row["metric"])
+    if not alone:
+        return f"{row['metric']} {row['item']}"
+    by_level = row["metric"].startswith("quantile")
+    return f"quantile {row['item']}" if by_level else str(row["item"])
 
 
 def _cell(row: Mapping[str, Any]) -> str:

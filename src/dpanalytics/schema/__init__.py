@@ -12,7 +12,9 @@
 | sqlexpressions.py | expressions, checked and written anew for the engine |
 | sqlsteps.py | one query as steps so small that an engine can't misread them |
 | sqltables.py | FROM and JOIN: students' records are joined on the student |
-| sqlcheck.py | the check that every row of a view depends on one student's records |
+| sqlyears.py | what a column tells of the academic year |
+| sqlorigins.py | where among joined tables the academic year comes from |
+| sqlcheck.py | the check that a row of a view depends on one student's records of one year |
 | declared.py | reads schemas/ and budgets/, checks them against each other |
 | jsonschema.py | JSON Schemas of the declarations, for editors |
 

@@ -72,6 +72,7 @@ def read_declarations(root: Path) -> Declarations:
             views[file.stem] = check_view(view, sources)
         except DeclarationError as error:
             raise DeclarationError(f"{file.place}: {error}") from None
+        _same_years(file.place, view.name, views)
     caps, consumers = _budgets(budget_files)
     for file in budget_files:
         if file.stem != CAPS:
@@ -84,6 +85,17 @@ def read_declarations(root: Path) -> Declarations:
         caps=caps,
         digest=_digest((*source_files, *view_files, *budget_files)),
     )
+
+
+def _same_years(place: str, name: str, views: Mapping[str, CheckedView]) -> None:
+    """All views count a record for one year: the year's cap bounds what they tell together."""
+    for other, checked in views.items():
+        for source, told in views[name].years.items():
+            if checked.years.get(source, told) != told:
+                raise DeclarationError(
+                    f"{place}: view {name} tells the academic year of a record of {source} "
+                    f"otherwise than view {other} does; write the same expression in both"
+                )
 
 
 def parse_declaration(content: bytes, model: type[_Declared], place: str) -> _Declared:

@@ -70,36 +70,52 @@ class Column(Declaration):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         where = f"column {self.name}"
+        self._check_category(where)
+        if (self.type == "decimal") != (self.decimals is not None):
+            raise ValueError(f"{where}: decimals belongs to type decimal, and to no other")
+        if self.bounds is not None:
+            self._check_bounds(where, *self.bounds)
+        if self.values is not None:
+            self._check_values(where, self.values)
+        self._check_belongings(where)
+        self._check_role(where)
+        return self
+
+    def _check_category(self, where: str) -> None:
         if self.category in REFUSED_CATEGORIES:
             raise ValueError(f"{where}: category {self.category} is never used for analytics (4.4)")
         if names_refused_category(self.name) or names_refused_category(self.source_field):
             raise ValueError(
                 f"{where}: its name speaks of a category never used for analytics (4.4)"
             )
-        if (self.type == "decimal") != (self.decimals is not None):
-            raise ValueError(f"{where}: decimals belongs to type decimal, and to no other")
-        if self.bounds is not None:
-            if self.type not in ("integer", "decimal"):
-                raise ValueError(f"{where}: bounds belong to a number, type is {self.type}")
-            if not (self.bounds[0].is_finite() and self.bounds[1].is_finite()):
-                raise ValueError(f"{where}: bounds must be finite")
-            if self.bounds[0] > self.bounds[1]:
-                raise ValueError(f"{where}: bounds {self.bounds[0]} to {self.bounds[1]} are empty")
-            if max(abs(self.bounds[0]), abs(self.bounds[1])) > 10**12:
-                raise ValueError(f"{where}: bounds must lie within plus or minus 10**12")
-        if self.values is not None:
-            if self.type != "text":
-                raise ValueError(f"{where}: values belong to a text, type is {self.type}")
-            if not self.values or len(set(self.values)) != len(self.values):
-                raise ValueError(f"{where}: values must be some, each once")
-            if astray := set(self.spellings.values()) - set(self.values):
-                raise ValueError(f"{where}: spellings lead to undeclared values {sorted(astray)}")
+
+    def _check_bounds(self, where: str, low: Decimal, high: Decimal) -> None:
+        if self.type not in ("integer", "decimal"):
+            raise ValueError(f"{where}: bounds belong to a number, type is {self.type}")
+        if not (low.is_finite() and high.is_finite()):
+            raise ValueError(f"{where}: bounds must be finite")
+        if low > high:
+            raise ValueError(f"{where}: bounds {low} to {high} are empty")
+        if max(abs(low), abs(high)) > 10**12:
+            raise ValueError(f"{where}: bounds must lie within plus or minus 10**12")
+
+    def _check_values(self, where: str, values: tuple[str, ...]) -> None:
+        if self.type != "text":
+            raise ValueError(f"{where}: values belong to a text, type is {self.type}")
+        if not values or len(set(values)) != len(values):
+            raise ValueError(f"{where}: values must be some, each once")
+        if astray := set(self.spellings.values()) - set(values):
+            raise ValueError(f"{where}: spellings lead to undeclared values {sorted(astray)}")
+
+    def _check_belongings(self, where: str) -> None:
         if (self.earliest or self.latest) and self.type not in ("date", "datetime"):
             raise ValueError(f"{where}: earliest and latest belong to a date, type is {self.type}")
         if (self.spellings or self.drop_values) and self.type != "text":
             raise ValueError(f"{where}: spellings and drop_values belong to a text")
         if self.drop_values and not self.optional:
             raise ValueError(f"{where}: drop_values leave a missing value, so it must be optional")
+
+    def _check_role(self, where: str) -> None:
         if self.role == "student":
             if self.type != "text" or self.optional or self.values or self.special_category:
                 raise ValueError(f"{where}: the student identifier is a required text, as it comes")
@@ -109,7 +125,6 @@ class Column(Declaration):
             raise ValueError(f"{where}: only the student identifier has category identifier")
         if self.role == "event_time" and self.type not in ("integer", "date", "datetime"):
             raise ValueError(f"{where}: an event time is an integer (days), a date or a datetime")
-        return self
 
 
 class Source(Declaration):

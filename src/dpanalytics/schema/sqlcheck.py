@@ -1,11 +1,12 @@
-"""The check that every row of a view depends on one student's records and public tables only.
+"""The check that a row of a view depends on one student's records of one year, and public tables.
 
 OpenDP's proof starts from the rows of a view, so this check is where the proof meets the data. It
 is an induction over the queries of a view. A source of students' records holds one student a row.
 A query keeps that: it starts FROM such a table; further ones are joined on the student; groups,
-windows and distinct rows are made per student; the student is put out under that name. Nothing
-picks rows by their order, nothing reads a clock or chance. What runs is written anew from what
-was checked (`sqlsteps.py`), never the text that was declared.
+windows and distinct rows are made per student; the student is put out under that name. The same
+holds of what `academic_year` is computed from, only that it goes by other names from step to step
+(`sqlorigins.py`). Nothing picks rows by their order, nothing reads a clock or chance. What runs
+is written anew from what was checked (`sqlsteps.py`), never the text that was declared.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from dpanalytics.schema.category import names_refused_category
 from dpanalytics.schema.source import Column, Source
 from dpanalytics.schema.sqlexpressions import AGGREGATES, compile_expression, condition
 from dpanalytics.schema.sqlgrammar import identifier, parse_select, refuse
+from dpanalytics.schema.sqlorigins import Origins
 from dpanalytics.schema.sqlsteps import (
     Groups,
     Relation,
@@ -30,9 +32,11 @@ from dpanalytics.schema.sqlsteps import (
     rendered,
     row_step,
     window_step,
+    with_years_of_keys,
 )
 from dpanalytics.schema.sqltables import check_tables
 from dpanalytics.schema.sqltypes import Kind, Typed, stored, widened
+from dpanalytics.schema.sqlyears import Untold, Year, own_column
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, Dimension, View
 
 _OUTERMOST = "the view"
@@ -47,6 +51,8 @@ class CheckedView:
     student_sources: tuple[str, ...]
     """Sources of students' records that its rows come from, sorted."""
     public_sources: tuple[str, ...]
+    years: Mapping[str, str]
+    """By source of students' records: how a record's academic year is told, as text to compare."""
     sql: str
     """What runs: one frame per source goes in, columns named as declared. Out come `student`,
     `academic_year`, the dimensions, and the measures in whole units of 10**-decimals."""
@@ -96,7 +102,26 @@ def _check(view: View, sources: Mapping[str, Source]) -> CheckedView:
     students, public = sorted(result.student_sources), sorted(result.public_sources)
     _check_sources(view, [sources[name] for name in (*students, *public)])
     last = final_select(_outputs_of_view(view, result), _OUTERMOST)
-    return CheckedView(view, tuple(students), tuple(public), rendered(steps, last))
+    year = _year_of_view(result)
+    return CheckedView(
+        view=view,
+        student_sources=tuple(students),
+        public_sources=tuple(public),
+        years=year.terms,
+        sql=rendered(with_years_of_keys(steps, year.public), last),
+    )
+
+
+def _year_of_view(result: Relation) -> Year:
+    year = result.years[ACADEMIC_YEAR]
+    if isinstance(year, Untold):
+        refuse(year.reason)
+    if not year.varies:
+        refuse(
+            "academic_year is the same for all records, so that records of other years would "
+            "count for it; compute it from a column of the records"
+        )
+    return year
 
 
 def _check_sources(view: View, used: Iterable[Source]) -> None:
@@ -127,6 +152,9 @@ def _relation_of(source: Source) -> Relation:
             for c in source.columns
             if c.special_category
         },
+        years={c.name: own_column(source.name, c.name) for c in source.kept_columns}
+        if not source.is_public
+        else {},
     )
 
 
@@ -181,23 +209,33 @@ def _check_query(
     kept = None if where is None else condition(where.this, tables)
     query = _Query(name, tables, student, outputs, kept)
     # 3. Groups, windows, distinct rows: each within one student.
-    columns, steps = _rows_by_shape(query, select)
+    columns, steps, partitions = _rows_by_shape(query, select)
     for out, typed in columns.items():
         if typed.kind.name == "null":
             refuse(f"the column {out} is always NULL")
         if typed.kind.name == "student" and out != STUDENT:
             refuse(f"the student is put out under the name student, not {out}")
+    # 4. The columns that keep the records of one academic year apart from others. A grouped query
+    #    puts out columns that it is grouped by or aggregates, a distinct one holds what it puts
+    #    out, so they need no more than this.
+    origins = Origins(name, tables)
     read = list(tables.relations.values())
     relation = Relation(
         name=name,
         columns={out: typed.kind for out, typed in columns.items()},
         student_sources=frozenset().union(*(r.student_sources for r in read)),
         public_sources=frozenset().union(*(r.public_sources for r in read)),
+        years={out: origins.computed(out, node, partitions) for out, node in outputs.items()},
+        gathers=select.args.get("group") is not None,
     )
     return relation, steps, {r.name for r in read}
 
 
-def _rows_by_shape(query: _Query, select: exp.Select) -> tuple[dict[str, Typed], list[Step]]:
+_Shaped = tuple[dict[str, Typed], list[Step], list[tuple[TableColumn, ...]]]
+"""The columns put out, the steps, and what each window keeps within."""
+
+
+def _rows_by_shape(query: _Query, select: exp.Select) -> _Shaped:
     group, having = select.args.get("group"), select.args.get("having")
     plain = [node for node in query.outputs.values() if not isinstance(node, exp.Window)]
     if any(node.find(exp.Window) for node in plain):
@@ -214,10 +252,10 @@ def _rows_by_shape(query: _Query, select: exp.Select) -> tuple[dict[str, Typed],
     columns = {out: compile_expression(node, query.tables) for out, node in query.outputs.items()}
     computed = {out: typed.sql for out, typed in columns.items()}
     if not distinct:
-        return columns, query.read_rows(computed, query.name)
+        return columns, query.read_rows(computed, query.name), []
     rows = f"{query.name} rows"
     steps = [*query.read_rows(computed, rows), distinct_step(query.name, list(columns), rows)]
-    return columns, steps
+    return columns, steps, []
 
 
 def _named_outputs(select: exp.Select, tables: Tables, student: TableColumn) -> dict[str, exp.Expr]:
@@ -247,9 +285,7 @@ def _named_outputs(select: exp.Select, tables: Tables, student: TableColumn) -> 
     return outputs
 
 
-def _group(
-    query: _Query, group: exp.Expr | None, having: exp.Expr | None
-) -> tuple[dict[str, Typed], list[Step]]:
+def _group(query: _Query, group: exp.Expr | None, having: exp.Expr | None) -> _Shaped:
     name, tables = query.name, query.tables
     by = [tables.resolve(node) for node in (group.expressions if group is not None else ())]
     if query.student not in by:
@@ -260,14 +296,15 @@ def _group(
     groups = Groups(tables, by)
     columns = {out: compile_expression(node, groups) for out, node in query.outputs.items()}
     kept = None if having is None else condition(having.this, groups)
-    return columns, [
+    steps = [
         *query.read_rows(groups.row_columns(), f"{name} rows"),
         group_step(f"{name} groups", groups, f"{name} rows"),
         row_step(name, {o: t.sql for o, t in columns.items()}, f"{name} groups", kept),
     ]
+    return columns, steps, []
 
 
-def _window(query: _Query) -> tuple[dict[str, Typed], list[Step]]:
+def _window(query: _Query) -> _Shaped:
     name, tables = query.name, query.tables
     windows: list[Groups] = []
     columns: dict[str, Typed] = {}
@@ -292,11 +329,12 @@ def _window(query: _Query) -> tuple[dict[str, Typed], list[Step]]:
     row_columns = dict(computed)
     for window in windows:
         row_columns |= window.row_columns()
-    return columns, [
+    steps = [
         *query.read_rows(row_columns, f"{name} rows"),
         window_step(f"{name} windows", list(computed), windows, f"{name} rows"),
         row_step(name, {o: t.sql for o, t in columns.items()}, f"{name} windows", None),
     ]
+    return columns, steps, [window.by for window in windows]
 
 
 def _outputs_of_view(view: View, result: Relation) -> dict[str, exp.Expr]:

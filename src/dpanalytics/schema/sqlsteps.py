@@ -25,6 +25,7 @@ from dpanalytics.schema.sqltypes import (
     value_of,
     widened,
 )
+from dpanalytics.schema.sqlyears import PublicYear, Told
 
 JoinKind = Literal["INNER", "LEFT", "CROSS"]
 
@@ -40,6 +41,10 @@ class Relation:
     public_sources: frozenset[str]
     refused: Mapping[str, str] = field(default_factory=dict)
     """Columns that exist but may not be used, each with the reason."""
+    years: Mapping[str, Told] = field(default_factory=dict)
+    """What each column tells of the academic year; empty for a public table."""
+    gathers: bool = False
+    """Whether a row is made of several: a WITH query with GROUP BY."""
 
     @property
     def is_public(self) -> bool:
@@ -94,6 +99,11 @@ class Tables:
     def relations(self) -> Mapping[str, Relation]:
         """The tables under their names in this query."""
         return self._relations
+
+    @property
+    def joins(self) -> tuple[Join, ...]:
+        """How the tables after the first are joined, in order."""
+        return tuple(self._joins)
 
     def add(self, table: str, relation: Relation) -> None:
         """Let columns of the table be named."""
@@ -314,6 +324,40 @@ def window_step(name: str, carried: Sequence[str], windows: Iterable[Groups], ta
             over = [exp.column(c.engine_name, quoted=True) for c in window.by]
             columns[result] = exp.Window(this=aggregate, partition_by=over, over="OVER")
     return Step(name, _select(columns, table))
+
+
+def with_years_of_keys(steps: Iterable[Step], public: Iterable[PublicYear]) -> list[Step]:
+    """The steps, where public tables tell the year by one value a key.
+
+    A key that leads to several values tells none: else a record would count for several years.
+    """
+    wanted: dict[str, dict[str, tuple[str, ...]]] = {}
+    for year in public:
+        wanted.setdefault(year.step, {})[year.column] = year.keys
+    whole: list[Step] = []
+    for step in steps:
+        whole += _years_of_keys(step, wanted[step.name]) if step.name in wanted else [step]
+    return whole
+
+
+def _years_of_keys(read: Step, wanted: Mapping[str, tuple[str, ...]]) -> list[Step]:
+    names = read.query.named_selects
+    all_rows, by_key = f"{read.name} rows", f"{read.name} by key"
+    gathered, chosen = _plain(n for n in names if n not in wanted), _plain(names)
+    for name, keys in wanted.items():
+        column = exp.column(name, quoted=True)
+        least, most = (exp.column(f"{name} {end}", quoted=True) for end in ("least", "most"))
+        for result, function in ((least, exp.Min), (most, exp.Max)):
+            over = [exp.column(key, quoted=True) for key in keys]
+            aggregate = function(this=column.copy())
+            gathered[result.name] = exp.Window(this=aggregate, partition_by=over, over="OVER")
+        one = exp.If(this=exp.EQ(this=least, expression=most), true=least.copy())
+        chosen[name] = exp.Case(ifs=[one])
+    return [
+        Step(all_rows, read.query),
+        Step(by_key, _select(gathered, all_rows)),
+        Step(read.name, _select(chosen, by_key)),
+    ]
 
 
 def rendered(steps: Sequence[Step], last: exp.Select) -> str:

@@ -1,6 +1,6 @@
 """An answer as a chart with error bars, drawn on the server as SVG, with no script in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -10,6 +10,8 @@ from dpanalytics.errors import RequestError
 
 MAX_BARS = 16
 """A longer axis is drawn as a line."""
+MAX_AXES = 3
+"""Horizontal axis, colour, and rows of small charts."""
 INK, GRID = "#1f3b57", "#d9dee3"
 
 
@@ -23,15 +25,11 @@ def to_svg(content: Mapping[str, Any], *, metric: str | None = None) -> str:
         RequestError: the answer has no such metric, or groups by more than can be drawn.
     """
     keys = list(dict.fromkeys(row["metric"] for row in content["rows"]))
-    chosen = metric or keys[0]
-    if chosen not in keys:
-        raise RequestError(f"no metric {chosen!r} in the answer; it has {', '.join(keys)}")
+    chosen = drawn_metric(keys, content["dimensions"], metric=metric)
     rows = [row for row in content["rows"] if row["metric"] == chosen]
     axes = list(content["dimensions"])
     if rows[0]["item"] is not None:
         axes.insert(0, "item")
-    if len(axes) > 3:
-        raise RequestError(f"a chart shows at most 3 dimensions, the answer has {len(axes)}")
     axes.sort(key=lambda name: -len({_place(row, name) for row in rows}))
     data = [
         {name: _place(row, name) for name in axes}
@@ -53,6 +51,24 @@ def to_svg(content: Mapping[str, Any], *, metric: str | None = None) -> str:
     )
     svg: str = vlc.vegalite_to_svg(styled.to_dict())
     return svg
+
+
+def drawn_metric(keys: Sequence[str], dimensions: Sequence[str], *, metric: str | None) -> str:
+    """The metric of an answer that a chart of it shows; known before the question is charged.
+
+    Raises:
+        RequestError: as `to_svg`.
+    """
+    chosen = keys[0] if metric is None else metric
+    if chosen not in keys:
+        raise RequestError(f"no metric {chosen!r} in the answer; it has {', '.join(keys)}")
+    axes = len(dimensions) + chosen.startswith(("histogram(", "quantile("))
+    if axes > MAX_AXES:
+        raise RequestError(
+            f"a chart of {chosen} would have {axes} dimensions, its own items counted; "
+            f"at most {MAX_AXES} can be drawn"
+        )
+    return chosen
 
 
 def _place(row: Mapping[str, Any], name: str) -> str:
