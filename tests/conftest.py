@@ -1,4 +1,4 @@
-"""Fixtures for all rooms: where the real data lies, if it is here at all."""
+"""Fixtures for all rooms: a small home with everything loaded, and where the real data lies."""
 
 import os
 import shutil

@@ -138,13 +138,14 @@ class Steward:
         for name in views or sorted(known):
             checked = known[name]
             combining = checked.combines
+            snapshots = SnapshotStore(self._settings.snapshots)
             reports = build_snapshots(
                 checked,
                 sources=SourceStore(self._settings.sources),
                 declared_sources=self.declarations.sources,
                 consenting=consents.consenting(Scope.COMBINE_SOURCES) if combining else None,
                 consent_state=consents.state.digest if combining else None,
-                snapshots=SnapshotStore(self._settings.snapshots),
+                snapshots=snapshots,
                 clock=utc_now,
                 seed=secrets.randbits(64),
             )
@@ -157,6 +158,8 @@ class Steward:
                         "consent_state": report.snapshot.consent_state,
                     },
                 )
+                # An earlier version still holds students who have withdrawn since.
+                snapshots.prune(name, report.snapshot.academic_year)
                 yield report
 
     def _pseudonymiser(self, students: str) -> Pseudonymiser:

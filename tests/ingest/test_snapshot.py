@@ -65,12 +65,24 @@ def column(name: str, kind: str = "text") -> Column:
 
 
 SOURCES = {
-    "clicks": source("clicks", column("module"), column("day", "integer"), column("n", "integer")),
+    "clicks": source(
+        "clicks",
+        column("module"),
+        column("day", "integer"),
+        column("n", "integer"),
+        column("year"),
+    ),
     "enrolment": source("enrolment", column("module"), column("year"), column("region")),
     "calendar": source("calendar", column("year"), column("term"), public=True),
 }
 SCHEMAS = {
-    "clicks": {"student": pl.Binary, "module": pl.String, "day": pl.Int32, "n": pl.Int32},
+    "clicks": {
+        "student": pl.Binary,
+        "module": pl.String,
+        "day": pl.Int32,
+        "n": pl.Int32,
+        "year": pl.String,
+    },
     "enrolment": {
         "student": pl.Binary,
         "module": pl.String,
@@ -87,14 +99,16 @@ ACTIVITY = View(
     academic_years=YEARS,
     sql="""
         WITH dated AS (
-            SELECT student, module, CAST(FLOOR(day / 7.0) AS BIGINT) AS week, n FROM clicks
+            SELECT student, year, module, CAST(FLOOR(day / 7.0) AS BIGINT) AS week, n
+            FROM clicks
         ), weekly AS (
-            SELECT student, module, week, SUM(n) AS clicks FROM dated
-            GROUP BY student, module, week
+            SELECT student, year, module, week, SUM(n) AS clicks FROM dated
+            GROUP BY student, year, module, week
         )
         SELECT e.student AS student, e.year AS academic_year, e.module AS module,
                w.week AS week, e.region AS region, w.clicks AS clicks
-        FROM enrolment AS e JOIN weekly AS w ON e.student = w.student AND e.module = w.module
+        FROM enrolment AS e JOIN weekly AS w
+            ON e.student = w.student AND e.module = w.module AND e.year = w.year
     """,
     grain=("module", "week"),
     dimensions=(
@@ -182,7 +196,10 @@ def build(
 
 
 ANN = {
-    "clicks": [(b"ann", "AAA", d, 2) for d in range(14)] + [(b"bob", "AAA", 3, 9)],
+    "clicks": [
+        *((b"ann", "AAA", d, 2, "2013/14") for d in range(14)),
+        (b"bob", "AAA", 3, 9, "2012/13"),
+    ],
     "enrolment": [
         (b"ann", "AAA", "2013/14", "North"),
         (b"ann", "BBB", "2013/14", "South"),
@@ -198,6 +215,7 @@ clicks = st.lists(
         st.sampled_from([*MODULES, "ZZZ", None]),
         st.one_of(st.none(), st.integers(-7, 50)),
         st.one_of(st.none(), st.integers(-(2**31), 2**31 - 1)),
+        st.sampled_from([*YEARS, "1999/00", None]),
     ),
     max_size=40,
 )
@@ -313,7 +331,7 @@ def test_rows_of_no_declared_year_are_counted(tmp_path):
 
 def test_sums_do_not_wrap_at_32_bits(tmp_path):
     rows = {
-        "clicks": [(b"ann", "AAA", 1, 2**31 - 1)] * 3,
+        "clicks": [(b"ann", "AAA", 1, 2**31 - 1, "2013/14")] * 3,
         "enrolment": [(b"ann", "AAA", "2013/14", "North")],
     }
     report = build(COMBINED, rows, tmp_path, consenting=agreed("ann"))[1]

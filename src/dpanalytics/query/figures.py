@@ -27,7 +27,7 @@ from dpanalytics.query.request import (
 )
 from dpanalytics.schema.view import Measure, View
 
-DEFAULT_STEPS = 100
+DEFAULT_STEPS = 20
 
 
 @dataclass(frozen=True)

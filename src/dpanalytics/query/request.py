@@ -110,7 +110,7 @@ class Quantile(_Wire):
     )
     bounds: tuple[Finite, Finite] | None = None
     step: Annotated[Finite, Field(gt=0)] | None = None
-    """Width of a step in the measure's unit; a hundredth of the bounds by default."""
+    """Width of a step in the measure's unit; a twentieth of the bounds by default."""
     margin: Margin | None = None
     """Accuracy wanted for a group of `reference_group` students, as a share of them."""
 

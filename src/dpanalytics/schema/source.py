@@ -58,7 +58,7 @@ class Column(Declaration):
     spellings: dict[str, str] = Field(default_factory=dict)
     """Other spellings met in files, each with the value it stands for."""
     drop_values: tuple[str, ...] = ()
-    """Values that say something of a refused category; they are replaced by missing (policy 4.4)."""
+    """Values that speak of a refused category; they are replaced by missing (policy 4.4)."""
     special_category: bool = False
     """Article 9 GDPR: not kept unless an approved case is on file (policy 4.5)."""
 

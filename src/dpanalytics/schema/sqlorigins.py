@@ -16,15 +16,14 @@ from dpanalytics.schema.sqlyears import (
     PublicYear,
     Told,
     Untold,
-    Year,
     computed,
-    lookup_text,
     looked_up,
+    lookup_text,
     merged,
     shortened,
 )
 
-MAX_LOOKUPS = 8
+MAX_LOOKUPS = 3
 """Most public tables that one after another lead to the year."""
 
 _TELLING_KINDS = frozenset({"text", "integer", "date"})
