@@ -331,10 +331,10 @@ def demo(
 
 def _question(place: str) -> Question:
     try:
-        text = sys.stdin.read() if place == "-" else Path(place).read_text("utf-8")
+        content = sys.stdin.buffer.read() if place == "-" else Path(place).read_bytes()
+        return parse_question_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise RequestError(f"{place}: is not text in UTF-8") from None
-    return parse_question_json(text)
 
 
 def _check_output(form: str, mode: str, output: Path | None) -> None:

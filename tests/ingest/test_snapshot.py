@@ -414,7 +414,12 @@ def test_an_error_of_the_engine_says_nothing_of_a_row(tmp_path):
 
 def test_the_same_seed_makes_the_same_file_whatever_the_order_of_records(tmp_path):
     rows = {
-        "clicks": [(s.encode(), m, 7 * w, 1) for s in STUDENTS for m in MODULES for w in range(6)],
+        "clicks": [
+            (s.encode(), m, 7 * w, 1, "2013/14")
+            for s in STUDENTS
+            for m in MODULES
+            for w in range(6)
+        ],
         "enrolment": [
             (s.encode(), m, "2013/14", r)
             for s in STUDENTS

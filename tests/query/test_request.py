@@ -268,7 +268,7 @@ def test_different_questions_are_different_plans(
         ),
         (
             {"metrics": [{"metric": "quantile", "measure": "clicks"}]},
-            {"metrics": [{"metric": "quantile", "measure": "clicks", "step": 1}]},
+            {"metrics": [{"metric": "quantile", "measure": "clicks", "step": 2}]},
         ),
         ({"epsilon": 1}, {"epsilon": 1.0, "reference_group": 9}),
     ],

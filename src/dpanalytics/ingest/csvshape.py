@@ -68,16 +68,17 @@ def examine(block: bytes, shape: CsvShape) -> Finding:
     """
     _check_text(block)
     codes = np.frombuffer(block, dtype=np.uint8)
-    separators = codes == ord(shape.delimiter)
-    newlines = codes == _NEWLINE
-    records, quoted_newlines = int(np.count_nonzero(newlines)), False
+    records = int(np.count_nonzero(codes == _NEWLINE))
+    delimiters = int(np.count_nonzero(codes == ord(shape.delimiter)))
+    quoted_newlines = 0
     if shape.quote is not None and shape.quote.encode() in block:
+        separators, newlines = codes == ord(shape.delimiter), codes == _NEWLINE
         outside = _outside_quotes(codes, separators | newlines, ord(shape.quote))
-        separators &= outside
-        quoted_newlines = records != np.count_nonzero(newlines & outside)
+        delimiters = int(np.count_nonzero(separators & outside))
+        quoted_newlines = records - int(np.count_nonzero(newlines & outside))
     adds_up = (
-        not quoted_newlines
-        and np.count_nonzero(separators) == records * (shape.fields - 1)
+        quoted_newlines == 0
+        and delimiters == records * (shape.fields - 1)
         and (b"\r" not in block or block.count(b"\r") == block.count(b"\r\n"))
         and not _may_hold_long_record(block)
         and not (shape.fields == 1 and _holds_blank_line(block))
