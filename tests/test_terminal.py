@@ -103,10 +103,8 @@ def test_on_any_width_every_figure_and_value_is_whole(width: int) -> None:
     assert "…" not in text
     for cell in ("1,234 ± 4", "-56 ± 4", "25.0 ± 5.1 %", "South East Region", "AAA", "BBB"):
         assert any(cell in line for line in table), cell
-    if width >= 60:
-        assert text.count("┏") == (1 if width >= 200 else text.count("┗"))
-        for head in ("Pass", "Distinction", "Fail", "Withdrawn"):
-            assert head in text
+    for head in ("Pass", "Distinction", "Fail", "Withdrawn"):
+        assert head in text
 
 
 def test_what_fits_is_one_table_and_what_does_not_repeats_the_groups() -> None:

@@ -76,10 +76,13 @@ def show_wide(
             out.print(_wide_table(heads, lines, part, narrow, dimensions))
         return
     for line in lines:
-        named = list(zip(heads, line, strict=True))
-        out.print("; ".join(f"{head} {cell}" for head, cell in named[:dimensions]) or "all")
-        for head, cell in named[dimensions:]:
-            out.print(f"  {head}: {cell}")
+        for n, (head, cell) in enumerate(zip(heads, line, strict=True)):
+            indent = "" if n < dimensions else "  "
+            if cell_len(f"{indent}{head}: {cell}") <= out.width:
+                out.print(f"{indent}{head}: {cell}")
+            else:
+                out.print(f"{indent}{head}:")
+                out.print(f"{indent}  {cell}")
 
 
 def _table_width(columns: Sequence[int]) -> int:

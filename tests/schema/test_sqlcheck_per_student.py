@@ -35,7 +35,7 @@ def random_frames(chance: random.Random):
         {
             "student": chance.choice(STUDENTS),
             "colour": maybe(chance.choice(colours)),
-            "note": maybe(chance.choice(["", "12", "a", "Añb", "-3", "1e3", "2013-10-01"])),
+            "note": maybe(chance.choice(["", "12", "a", "Añb", "-3", "1e3", *TERMS])),
             "n": chance.choice([-3, 0, 1, 7, 2**31 - 1]),
             "m": maybe(chance.randint(-9, 9)),
             "big": maybe(chance.choice([-(2**40), 0, 5, 2**62])),
@@ -472,7 +472,7 @@ ATTACKS = {
 HELPERS = {
     "q": "SELECT student, MIN(term) AS term, SUM(n) AS n FROM people GROUP BY student",
     "all_years": "SELECT student, SUM(n) AS n FROM people GROUP BY student",
-    "renamed": "SELECT student, colour AS term, n FROM events",
+    "renamed": "SELECT student, note AS term, n FROM people",
     "fixed": "SELECT student, '13J' AS term, 1 AS one, n FROM events",
     "once": "SELECT DISTINCT student, n FROM people",
 }

@@ -31,12 +31,17 @@ def store(tmp_path: Path) -> SnapshotStore:
 
 
 def publish(
-    store: SnapshotStore, number: int, *, view: str = "activity", seed: int = 1
+    store: SnapshotStore,
+    number: int,
+    *,
+    view: str = "activity",
+    seed: int = 1,
+    year: str = YEAR,
 ) -> Snapshot:
     with store.building(view) as workshop:
-        draft = workshop.draft(YEAR)
+        draft = workshop.draft(year)
         pl.DataFrame({"n": [number]}).write_parquet(draft)
-        return workshop.publish(draft, YEAR, PROVENANCE, seed=seed)
+        return workshop.publish(draft, year, PROVENANCE, seed=seed)
 
 
 def test_the_last_published_version_is_current(store):
@@ -80,6 +85,12 @@ def test_same_rows_have_another_name_under_another_seed(store):
     one, two = publish(store, 7, seed=1), publish(store, 7, seed=2)
     assert one.path.read_bytes() == two.path.read_bytes()
     assert one.id.split("-")[-1] != two.id.split("-")[-1]
+
+
+def test_names_do_not_tell_that_two_years_hold_the_same(store):
+    """Two empty years of one build would else show by their names that nobody is in them."""
+    names = [publish(store, 1, year=year).id for year in ("2013/14", "2014/15")]
+    assert len({name.rpartition("-")[2] for name in names}) == 2
 
 
 def test_a_draft_not_published_leaves_nothing(store, tmp_path):

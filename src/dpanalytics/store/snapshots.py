@@ -190,7 +190,9 @@ class Workshop:
         _sync(draft)
         with draft.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
-        seal = hashlib.blake2b(digest.digest(), key=seed.to_bytes(8, "big"), digest_size=6)
+        # Sealed with the year, else two names would tell that two years hold the same: nobody.
+        sealed = academic_year.encode() + digest.digest()
+        seal = hashlib.blake2b(sealed, key=seed.to_bytes(8, "big"), digest_size=6)
         version = max(_numbers(folder), default=0) + 1
         manifest = {
             "id": f"{self._view}@{academic_year}#v{version}-{seal.hexdigest()}",
