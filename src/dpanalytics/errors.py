@@ -47,7 +47,7 @@ class RequestError(DpAnalyticsError):
 
 
 class PurposeRefused(RequestError):
-    """The purpose is refused by policy, or not among the consumer's; the refusal is in the journal."""
+    """A purpose refused by policy, or not the consumer's; the refusal is in the journal."""
 
 
 class BudgetError(DpAnalyticsError):
