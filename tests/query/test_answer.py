@@ -523,6 +523,20 @@ def test_a_release_that_fails_leaves_the_debit_and_its_id_may_retry(world: World
     assert answered.cost.units == world.spent() == spent
 
 
+def test_a_failed_question_is_another_one_on_a_new_snapshot(world: World) -> None:
+    # Noise for other rows is not what the debit paid for; the budget is lost, privacy is not.
+    interfering = Interfering(world.journal, world.path(FIRST).unlink)
+    with pytest.raises(ReleaseFailed):
+        dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
+    spent = world.spent()
+    world.version = 2
+    world.write()
+    with pytest.raises(RequestIdReused):
+        world.desk().answer(asked(), request_id="r1")
+    assert world.spent() == spent
+    assert world.desk().answer(asked(), request_id="r2").charged
+
+
 def test_of_two_that_race_both_tell_the_first_ones_bytes(world: World) -> None:
     told: list[Answered] = []
 

@@ -63,6 +63,14 @@ FAULTS = {
         ("gender,", "gender, fee_status,", "policy 4.4"),
         ("name: enrolments", "name: enrolment", "must be enrolments"),
     ],
+    "schemas/views/weekly_activity.yaml": [
+        ("'2013J' THEN '2013/14'", "'2013J' THEN '2012/13'", "otherwise than view enrolments"),
+        (
+            "    AND weeks.code_presentation = info.code_presentation\n",
+            "",
+            "also write ON info.code_presentation = weeks.code_presentation, which tells the year",
+        ),
+    ],
     "budgets/quality-committee.yaml": [
         ("quality-review, ", "marking, ", "decide no progression, assessment, award or mark"),
         ("quality-review, ", "dismissal, ", "'dismissal'"),

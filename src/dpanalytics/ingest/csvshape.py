@@ -17,7 +17,7 @@ _LENIENT_BESIDE_NUMBERS = (b" ", b"+", b"\t")
 """What the engine's reader of numbers steps over; found by running it."""
 
 
-class BlockFault(Exception):  # noqa: N818  # not an error that leaves this room
+class BlockFault(Exception):  # not an error that leaves this room
     """Something that makes the file unreadable, at a record of the block counted from 0."""
 
     def __init__(self, record: int | None, what: str) -> None:
