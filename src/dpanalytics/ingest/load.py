@@ -202,16 +202,23 @@ def _checked_frames(
 def _write(frames: Iterator[pl.DataFrame], schema: pl.Schema, path: Path) -> None:
     """Write the frames to a Parquet file; what makes one fail is raised as it was."""
     failures: list[BaseException] = []
+    # The engine takes choices in as text, one by one, so they cross as the numbers they are.
+    choices = [name for name, dtype in schema.items() if isinstance(dtype, pl.Enum)]
+
+    def numbered(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.col(choices).to_physical())
 
     def source(*_: object) -> Iterator[pl.DataFrame]:
         try:
-            yield from frames
+            for frame in frames:
+                yield numbered(frame)
         except BaseException as failure:
             failures.append(failure)
             raise
 
+    records = register_io_source(source, schema=numbered(pl.DataFrame(schema=schema)).schema)
     try:
-        register_io_source(source, schema=schema).sink_parquet(
+        records.with_columns(pl.col(name).cast(schema[name]) for name in choices).sink_parquet(
             path, compression="zstd", compression_level=1, row_group_size=ROWS_PER_GROUP
         )
     except pl.exceptions.PolarsError:

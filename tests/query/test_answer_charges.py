@@ -1,0 +1,334 @@
+"""What a question costs and to whom, over a real journal and snapshots: charges, ids, failures."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpanalytics.errors import (
+    BudgetExceeded,
+    GrantExpired,
+    GrantMissing,
+    ReleaseFailed,
+    RequestError,
+    RequestIdReused,
+    SnapshotError,
+)
+from dpanalytics.ledger.journal import (
+    SqliteJournal,
+    create_journal,
+)
+from dpanalytics.ledger.loss import rho_of
+from dpanalytics.ledger.verify import verify
+from dpanalytics.query.answer import Answered
+from dpanalytics.schema.budget import Cap, Caps
+from dpanalytics.schema.view import View
+from dpanalytics.store.snapshots import Snapshot
+from tests.ledger.fakes import DELTA, Clock, Declared, grant
+from tests.query.desks import FIRST, SECOND, Interfering, World, asked, consumer
+from tests.query.worlds import A_FEW, YEARS
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Any:
+    create_journal(tmp_path / "ledger.sqlite")
+    clock = Clock()
+    with SqliteJournal(tmp_path / "ledger.sqlite", clock=clock) as journal:
+        grants = {
+            "committee": [grant(2, view="activity", year=year) for year in YEARS],
+            "board": [grant(1, view="activity", year=FIRST)],
+        }
+        consumers = {
+            name: consumer(name).model_copy(update={"grants": tuple(held)})
+            for name, held in grants.items()
+        }
+        caps = [
+            Cap(academic_year=year, epsilon=2.1, delta=DELTA, approved_by="DPO") for year in YEARS
+        ]
+        journal.adopt(Declared(consumers, Caps(caps=tuple(caps))))
+        made = World(tmp_path, clock, journal)
+        made.write()
+        yield made
+        assert verify(journal).passed
+
+
+def test_the_same_question_again_is_the_recorded_answer_for_free(world: World) -> None:
+    first = world.desk().answer(asked(), request_id="r1")
+    cost = first.cost.units
+    assert first.charged
+    assert world.spent() == world.spent(None) == cost > 0
+    for request_id in ("r1", "r2", None):
+        again = world.desk().answer(asked(), request_id=request_id)
+        assert (again.body, again.charged, again.request_id) == (first.body, False, "r1")
+    respelt = asked(
+        metrics=[{"metric": "mean", "measure": "clicks", "bounds": [0, 30]}, {"metric": "students"}]
+    )
+    assert world.desk().answer(respelt).body == first.body
+    assert world.spent() == world.spent(None) == cost
+
+
+def test_another_asker_pays_its_own_grant_and_not_the_cap_again(world: World) -> None:
+    # Both grants have one delta, so the epsilon offered buys both the same noise.
+    first = world.desk().answer(asked(), request_id="r1")
+    other = world.desk("board").answer(asked(), request_id="b1")
+    assert (other.body, other.charged, other.request_id) == (first.body, True, "b1")
+    assert world.spent("board") == world.spent() == world.spent(None) == first.cost.units
+    assert not world.desk("board").answer(asked(), request_id="b1").charged
+    assert world.spent("board") == first.cost.units
+
+
+def test_several_years_are_each_charged_the_whole_price(world: World) -> None:
+    answered = world.desk().answer(asked(academic_years=[SECOND, FIRST, FIRST]))
+    for year in YEARS:
+        assert world.spent(year=year) == world.spent(None, year) == answered.cost.units
+    assert "A student is counted once for each academic year." in answered.content["notes"]
+
+
+def test_a_filter_on_the_year_spares_the_other_years(world: World) -> None:
+    kept = {"academic_year": [SECOND]}
+    world.desk().answer(asked(academic_years=[FIRST, SECOND], filter=kept))
+    assert world.spent(year=FIRST) == 0 < world.spent(year=SECOND)
+
+
+def test_a_question_over_budget_says_what_is_left_and_charges_nothing(world: World) -> None:
+    world.desk().answer(asked(epsilon=1.5))
+    before = world.spent()
+    estimate = world.desk().estimate(asked(epsilon=2))
+    with pytest.raises(BudgetExceeded) as refusal:
+        world.desk().answer(asked(epsilon=2))
+    message = str(refusal.value)
+    assert message.startswith("committee's grant for view activity, academic year 2013/14 has ")
+    assert "left at delta 1e-06; the question costs 2" in message
+    assert "What is left buys this question with margins " in message
+    assert refusal.value.left_units > 0
+    assert world.spent() == before
+    assert estimate.years[0].left_after is None
+    told = (estimate.years[0].refusal or "").split("with margins")[1]
+    assert told == message.split("with margins")[1]
+
+
+def test_what_is_left_buys_the_accuracy_that_the_refusal_tells(world: World) -> None:
+    world.desk().answer(asked(epsilon=1.5))
+    wanted = asked(epsilon=2)
+    with pytest.raises(BudgetExceeded) as refusal:
+        world.desk().answer(wanted)
+    wider = float(str(refusal.value).split("with margins ")[1].split(" ")[0])
+    margins = world.desk().estimate(wanted).margins
+    metrics = [
+        {"metric": "students", "margin": margins["students"][0] * wider + 1},
+        {"metric": "mean", "measure": "clicks", "margin": margins["mean(clicks)"][0] * wider},
+    ]
+    bought = asked(epsilon=None, metrics=metrics)
+    assert world.desk().answer(bought).charged
+
+
+def test_the_cap_refuses_what_a_grant_would_allow(world: World) -> None:
+    world.desk().answer(asked(epsilon=2))
+    with pytest.raises(BudgetExceeded, match="the cap of academic year 2013/14"):
+        world.desk("board").answer(asked(epsilon=1, group_by=["band"]))
+    told = world.desk("board").estimate(asked(epsilon=1, group_by=["band"]))
+    assert "cap" in (told.years[0].refusal or "")
+    assert world.spent("board") == 0
+
+
+def test_without_a_grant_the_answer_says_whom_to_ask(world: World) -> None:
+    for how in (world.desk("board").answer, world.desk("board").estimate):
+        with pytest.raises(GrantMissing, match=r"board has no grant .* 2014/15; a data steward"):
+            how(asked(academic_years=[FIRST, SECOND]))
+    assert world.spent("board") == 0
+
+
+def test_an_expired_grant_refuses_new_questions_and_still_gives_what_was_paid(world: World) -> None:
+    first = world.desk().answer(asked(), request_id="r1")
+    world.clock.forward(days=365)
+    with pytest.raises(GrantExpired, match="valid until 2026-07-31"):
+        world.desk().answer(asked(group_by=["band"]))
+    assert "approved again" in (world.desk().estimate(asked()).years[0].refusal or "")
+    assert world.desk().answer(asked(), request_id="r1").body == first.body
+    assert world.desk().answer(asked()).body == first.body
+
+
+# Request ids
+
+
+def test_a_retry_after_a_new_snapshot_returns_the_recorded_answer(world: World) -> None:
+    first = world.desk().answer(asked(), request_id="r1")
+    world.version = 2
+    world.write()
+    again = world.desk().answer(asked(), request_id="r1")
+    assert (again.body, again.charged, again.cost) == (first.body, False, first.cost)
+    assert world.spent() == first.cost.units
+    fresh = world.desk().answer(asked(), request_id="r2")
+    assert fresh.charged
+    assert fresh.content["question"]["snapshots"] == ["activity@2013/14#v2"]
+    assert world.spent() == 2 * first.cost.units
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"group_by": ["band"]},
+        {"epsilon": 0.6},
+        {"filter": {"week": ["0"]}},
+        {"academic_years": [SECOND]},
+        {"metrics": [{"metric": "students"}]},
+    ],
+)
+def test_an_id_stands_for_one_question(world: World, other: dict[str, Any]) -> None:
+    cost = world.desk().answer(asked(), request_id="r1").cost.units
+    with pytest.raises(RequestIdReused):
+        world.desk().answer(asked(**other), request_id="r1")
+    assert world.spent() == cost
+    assert world.spent(year=SECOND) == 0
+
+
+def test_an_id_stands_for_one_consumer(world: World) -> None:
+    world.desk().answer(asked(), request_id="r1")
+    with pytest.raises(RequestIdReused):
+        world.desk("board").answer(asked(), request_id="r1")
+    assert world.spent("board") == 0
+
+
+@pytest.mark.parametrize("request_id", ["", " ", "-r", "r 1", "r\n", "é", "x" * 101, "r'; DROP"])
+def test_an_id_that_is_none_is_refused_before_anything_is_charged(
+    world: World, request_id: str
+) -> None:
+    with pytest.raises(RequestError, match="1 to 100 letters, digits"):
+        world.desk().answer(asked(), request_id=request_id)
+    assert world.spent() == 0
+
+
+def test_an_id_is_made_up_where_none_is_given(world: World) -> None:
+    first, second = (world.desk().answer(asked(epsilon=e)) for e in (0.1, 0.2))
+    assert first.request_id != second.request_id
+    assert len(first.request_id) == 36
+
+
+# Rows are read after the debit, and before the record
+
+
+def test_rows_that_cannot_be_read_before_the_debit_do_no_harm(world: World) -> None:
+    unseal = world.seal()
+    interfering = Interfering(world.journal, unseal)
+    answered = dataclasses.replace(world.desk(), ledger=interfering).answer(asked())
+    assert answered.charged
+
+
+def test_rows_are_read_only_under_a_debit_that_stands(world: World) -> None:
+    world.seal()
+    with pytest.raises(BudgetExceeded):
+        world.desk().answer(asked(epsilon=3))  # and so the rows were not looked at
+    assert world.spent() == 0
+    with pytest.raises(ReleaseFailed):
+        world.desk().answer(asked())
+    assert world.spent() > 0
+
+
+# Failures after the debit
+
+
+def test_a_release_that_fails_leaves_the_debit_and_its_id_may_retry(world: World) -> None:
+    away = world.place / "away"
+    interfering = Interfering(world.journal, lambda: world.path(FIRST).rename(away))
+    with pytest.raises(ReleaseFailed, match="asking again with the same request id is free"):
+        dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
+    spent = world.spent()
+    assert spent > 0
+    away.rename(world.path(FIRST))
+    answered = world.desk().answer(asked(), request_id="r1")
+    assert answered.cost.units == world.spent() == spent
+
+
+def test_a_failed_question_is_another_one_on_a_new_snapshot(world: World) -> None:
+    # Noise for other rows is not what the debit paid for; the budget is lost, privacy is not.
+    interfering = Interfering(world.journal, world.path(FIRST).unlink)
+    with pytest.raises(ReleaseFailed):
+        dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
+    spent = world.spent()
+    world.version = 2
+    world.write()
+    with pytest.raises(RequestIdReused):
+        world.desk().answer(asked(), request_id="r1")
+    assert world.spent() == spent
+    assert world.desk().answer(asked(), request_id="r2").charged
+
+
+def test_of_two_that_race_both_tell_the_first_ones_bytes(world: World) -> None:
+    told: list[Answered] = []
+
+    def the_other_is_faster() -> None:
+        told.append(world.desk().answer(asked(), request_id="r1"))
+
+    interfering = Interfering(world.journal, the_other_is_faster)
+    slower = dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
+    assert (slower.body, slower.charged) == (told[0].body, False)
+    assert world.spent() == slower.cost.units
+
+
+def test_a_snapshot_that_is_gone_or_does_not_fit_is_refused_before_the_debit(world: World) -> None:
+    pl.DataFrame({"canary-83": ["canary-83"]}).write_parquet(world.path(FIRST))
+    with pytest.raises(RequestError) as refusal:
+        world.desk().answer(asked())
+    assert "canary" not in str(refusal.value)
+    world.path(FIRST).unlink()
+    with pytest.raises(RequestError):
+        world.desk().answer(asked())
+    assert world.spent() == 0
+
+
+def test_a_missing_snapshot_is_told_before_the_debit(world: World) -> None:
+    def missing(view: View, year: str) -> Snapshot:
+        raise SnapshotError(f"no snapshot of view {view.name} for {year}")
+
+    desk = dataclasses.replace(world.desk(), snapshot_of=missing)
+    for how in (desk.answer, desk.estimate):
+        with pytest.raises(SnapshotError):
+            how(asked())
+    assert world.spent() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"view": "grades"}, "no view 'grades'; declared are activity"),
+        ({"academic_years": ["1999/00"]}, "academic year '1999/00' is not in view activity"),
+        ({"group_by": ["postcode"]}, "'postcode' is no dimension"),
+        ({"epsilon": 1e-9}, "too small"),
+    ],
+)
+def test_what_is_not_declared_is_refused_and_charges_nothing(
+    world: World, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        world.desk().answer(asked(**change))
+    assert world.spent() == 0
+
+
+@A_FEW
+@given(st.lists(st.sampled_from([0.05, 0.1, 0.3, 0.9, 2.0]), min_size=1, max_size=6))
+def test_no_sequence_of_questions_spends_more_than_the_grant(
+    tmp_path_factory: pytest.TempPathFactory, offers: list[float]
+) -> None:
+    place = tmp_path_factory.mktemp("world")
+    create_journal(place / "ledger.sqlite")
+    with SqliteJournal(place / "ledger.sqlite", clock=Clock()) as journal:
+        held = consumer().model_copy(update={"grants": (grant(1, view="activity", year=FIRST),)})
+        cap = Cap(academic_year=FIRST, epsilon=2, delta=DELTA, approved_by="DPO")
+        journal.adopt(Declared({"committee": held}, Caps(caps=(cap,))))
+        world = World(place, Clock(), journal)
+        world.write()
+        costs = {}
+        for offer in offers:
+            try:
+                answered = world.desk().answer(asked(epsilon=offer))
+            except BudgetExceeded:
+                continue
+            costs[offer] = answered.cost.units
+            assert json.loads(answered.body)["rho_units"] == str(answered.cost.units)
+        assert world.spent() == sum(costs.values()) <= rho_of(1, DELTA).units
+        assert verify(journal).passed
