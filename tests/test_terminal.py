@@ -47,7 +47,7 @@ def shown(answer: Answered, *, width: int = 80, hesa: bool = False) -> str:
 
 
 def estimate(*, refusal: str | None = None, margin: float = 25.0, of: str = "students") -> Estimate:
-    year = YearEstimate("2013/14", 0.5, DELTA, 3.0, 2.9, None if refusal else 2.8, refusal)
+    year = YearEstimate("2013/14", 0.5, DELTA, 0.1, 3.0, 2.9, None if refusal else 2.8, refusal)
     return Estimate(Rho(10**9), {"m": (margin, of)}, (year,), 7, 500, "all students on record")
 
 

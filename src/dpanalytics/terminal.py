@@ -128,17 +128,23 @@ def show_estimate(out: Console, told: Estimate) -> None:
         shown = f"{_three_digits(100 * margin)} %" if share else _three_digits(margin)
         margins.add_row(metric, f"± {shown}", what)
     out.print(margins)
-    years = table_of("academic year", "costs epsilon", "left before", "left after", "granted")
+    years = table_of(
+        "academic year", "share of grant", "epsilon", "left before", "left after", "granted"
+    )
     for year in told.years:
         after = "too little" if year.left_after is None else f"{year.left_after:.3f}"
         years.add_row(
             year.academic_year,
-            f"{year.epsilon:.3f} at delta {year.delta:g}",
+            f"{year.share_of_grant:.1%}",
+            f"{year.epsilon:.3f}",
             f"{year.left_before:.3f}",
             after,
-            f"{year.granted:g}",
+            f"{year.granted:g} at {year.delta:g}",
         )
     out.print(years)
+    out.print(
+        "Shares of a grant add up; epsilons do not, several questions lose less than their sum."
+    )
     for year in told.years:
         if year.refusal is not None:
             out.print(f"It would be refused now, for {year.academic_year}: {year.refusal}")

@@ -87,6 +87,7 @@ def macro_routes(
                 {
                     "academic_year": y.academic_year,
                     "epsilon": y.epsilon,
+                    "share_of_grant": y.share_of_grant,
                     "delta": y.delta,
                     "left_before": y.left_before,
                     "left_after": y.left_after,

@@ -76,6 +76,8 @@ class YearEstimate:
     epsilon: float
     """Cost alone, at the grant's delta."""
     delta: float
+    share_of_grant: float
+    """Cost as a share of the whole grant; these do add up."""
     granted: float
     """Epsilon of the whole grant."""
     left_before: float
@@ -291,6 +293,7 @@ def _year(grant: Account, cap: Account | None, cost: Rho, today: date) -> YearEs
         academic_year=grant.academic_year,
         epsilon=epsilon_of(cost, grant.delta),
         delta=grant.delta,
+        share_of_grant=cost.units / grant.cap.units if grant.cap.units else 1.0,
         granted=grant.epsilon,
         left_before=epsilon_of(grant.left, grant.delta),
         left_after=epsilon_of(grant.left.minus(cost), grant.delta) if cost <= grant.left else None,
