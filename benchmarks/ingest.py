@@ -1,10 +1,11 @@
 """How long a load takes, against plain Polars from CSV to Parquet, and in how much memory.
 
 Generates click records of 28,785 students in the shape and order of OULAD's studentVle.csv: module
-presentation by module presentation, day by day. A load hashes the file, checks every row, puts
-pseudonyms in place of student numbers and makes the result stand; plain Polars does
-`scan_csv(...).sink_parquet(...)` with the same compression. Runs alternate in one process; the
-ratio is the median over pairs. Peak memory is that of a process of its own, which does one load.
+presentation by module presentation, day by day, a student's clicks of a visit together. A load
+hashes the file, checks every row, puts pseudonyms in place of student numbers and makes the result
+stand; plain Polars does `scan_csv(...).sink_parquet(...)` with the same compression. Runs alternate
+in one process; the ratio is the median over pairs. Peak memory is that of a process of its own,
+which does one load.
 
     python benchmarks/ingest.py [--rows N] [--runs N] [--json FILE]
 """
@@ -32,6 +33,8 @@ ROWS = 10_655_280
 STUDENTS = 28_785
 IN_A_PRESENTATION = 1_481
 PAGES = 290
+A_VISIT = 4.4
+"""Rows of one student in a row, on average, as in the real file."""
 PRESENTATIONS = [
     (letter * 3, start) for letter in "ABCDEFG" for start in ("2013B", "2013J", "2014B", "2014J")
 ][:22]
@@ -47,12 +50,14 @@ def write_clicks(path: Path, rows: int) -> None:
         shares = np.diff(np.linspace(0, rows, len(PRESENTATIONS) + 1).astype(int)).tolist()
         for (module, start), share in zip(PRESENTATIONS, shares, strict=True):
             here = random.choice(students, IN_A_PRESENTATION, replace=False)
+            visits = here[random.integers(0, len(here), share)]
+            visit = np.cumsum(random.random(share) < 1 / A_VISIT) - 1
             pages = random.choice(np.arange(526_721, 1_049_562), PAGES, replace=False)
             pl.DataFrame(
                 {
                     "code_module": pl.repeat(module, share, eager=True),
                     "code_presentation": pl.repeat(start, share, eager=True),
-                    "id_student": here[random.integers(0, len(here), share)],
+                    "id_student": visits[visit],
                     "id_site": pages[random.integers(0, len(pages), share)],
                     "date": np.sort(random.integers(-25, 270, share)),
                     "sum_click": np.minimum(random.geometric(0.27, share), 6_977),

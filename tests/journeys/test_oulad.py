@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from dpanalytics.demonstration.acts import FILES
 from dpanalytics.query.builder import ask
 from dpanalytics.query.plan import Plan
 from dpanalytics.query.release import rows_of_table, written_down
@@ -46,17 +47,8 @@ def home(oulad_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         special_category=pl.lit("no"),
         decided_on=pl.lit("2013-01-01"),
     ).write_csv(consents)
-    files = {
-        "courses": "courses.csv",
-        "assessments": "assessments.csv",
-        "vle": "vle.csv",
-        "student_info": "studentInfo.csv",
-        "student_registration": "studentRegistration.csv",
-        "student_assessment": "studentAssessment.csv",
-        "student_vle": "studentVle.csv",
-    }
     with open_steward(load_settings(home, environ={})) as steward:
-        for source, name in files.items():
+        for source, name in FILES.items():
             report = steward.load(source, oulad_dir / name)
             assert report.rows_kept == report.rows_read
         steward.load_consents(consents)

@@ -129,26 +129,28 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
 def _blocks(chunks: Iterator[bytes], *, quote: bytes | None, longest: int) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
-        text = rest + chunk if rest else chunk
-        cut = _last_end(text, quote)
-        if len(text) - cut > longest:
+        open_quotes = rest.count(quote) if quote else 0
+        cut = _last_end(chunk, quote, open_quotes)
+        if cut:
+            yield b"".join((rest, memoryview(chunk)[:cut]))
+            rest = chunk[cut:]
+        else:
+            rest += chunk
+        if len(rest) > longest:
             raise IngestError(
                 f"a record longer than {longest:,} bytes; are delimiter, quote and newlines "
                 "as declared?"
             )
-        if cut:
-            yield text[:cut]
-        rest = text[cut:]
     if rest:
         yield rest + b"\n"
 
 
-def _last_end(text: bytes, quote: bytes | None) -> int:
+def _last_end(text: bytes, quote: bytes | None, quotes_before: int) -> int:
     """Where the last whole record ends, 0 if none does: a newline with quotes paired before it."""
     cut = text.rfind(b"\n") + 1
-    if quote is None or quote not in text:
+    if quote is None or (quotes_before == 0 and quote not in text):
         return cut
-    unpaired = text.count(quote, 0, cut) % 2
+    unpaired = (quotes_before + text.count(quote, 0, cut)) % 2
     while cut and unpaired:
         earlier = text.rfind(b"\n", 0, cut - 1) + 1
         unpaired = (unpaired + text.count(quote, earlier, cut)) % 2

@@ -106,6 +106,7 @@ class CsvReader:
         return self._read_surely(block)
 
     def _read_fast(self, block: bytes, types: Mapping[str, pl.DataType]) -> pl.DataFrame | None:
+        quote = self._form.quote
         try:
             # All fields are read, needed or not: only then are too many of them noticed.
             frame = pl.read_csv(
@@ -113,7 +114,7 @@ class CsvReader:
                 has_header=False,
                 schema=types,
                 separator=self._form.delimiter,
-                quote_char=self._form.quote,
+                quote_char=quote if quote and quote.encode() in block else None,
                 null_values=self._missing_numbers if types is self._typed else None,
                 missing_utf8_is_empty_string=True,
                 n_threads=1,
