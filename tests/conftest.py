@@ -33,7 +33,7 @@ def oulad_dir() -> Path:
 @pytest.fixture(scope="session")
 def xapi_file() -> Path:
     """File of xAPI statements, gzipped NDJSON."""
-    return _real("DPANALYTICS_XAPI")
+    return _real("DPANALYTICS_XAPI") / "statements.ndjson.gz"
 
 
 @pytest.fixture(scope="session")
