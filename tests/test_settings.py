@@ -73,6 +73,28 @@ def test_a_variable_left_empty_says_nothing(home: Path) -> None:
     assert load_settings(home, environ={"DPANALYTICS_LOG_LEVEL": ""}).log_level == "warning"
 
 
+def test_a_list_is_written_with_commas_in_the_environment(home: Path) -> None:
+    environ = {"DPANALYTICS_ALLOWED_HOSTS": "analytics.example.ac.uk, localhost"}
+    settings = load_settings(home, environ=environ)
+    assert settings.allowed_hosts == ("analytics.example.ac.uk", "localhost")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('issuer = "https://id.example.ac.uk"', "audience is missing"),
+        ('local_accounts = true\nhost = "0.0.0.0"', "local accounts are for the loopback"),
+        ('token_algorithms = ["HS256"]', "token_algorithms"),
+        ('token_algorithms = ["none"]', "token_algorithms"),
+    ],
+)
+def test_settings_that_let_anybody_in_are_refused(home: Path, lines: str, told: str) -> None:
+    with (home / "settings.toml").open("a") as file:
+        file.write(lines)
+    with pytest.raises(ConfigurationError, match=told):
+        load_settings(home, environ={})
+
+
 def test_a_relative_path_in_the_file_starts_at_the_home(home: Path) -> None:
     (home / SETTINGS_FILE).write_text('declarations = "rules"\n')
     assert load_settings(home, environ={}).declarations == home / "rules"
@@ -98,7 +120,7 @@ def test_all_that_is_wrong_stands_in_one_message_with_its_place(home: Path) -> N
     with pytest.raises(ConfigurationError) as refusal:
         load_settings(home, environ={"DPANALYTICS_LOG_LEVEL": "loud"})
     message = str(refusal.value)
-    assert "declaration is no setting; settings are declarations, log_level" in message
+    assert "declaration is no setting; settings are allowed_hosts, answer_threads" in message
     assert "declarations is missing" in message
     assert "DPANALYTICS_LOG_LEVEL: log_level: got 'loud'" in message
     assert "\n" not in message

@@ -7,12 +7,19 @@ DpAnalyticsError
 ├── IngestError               a file can't be loaded as its declaration says
 ├── SnapshotError             a snapshot can't be built or is not there
 ├── RequestError              a question is malformed, or names what is not declared
-│   └── PurposeRefused        a purpose outside the closed list, or not one of the consumer's
+│   ├── PurposeRefused        a purpose outside the closed list, or not one of the consumer's
+│   ├── ReleaseMissing        no release under that id is the asker's
+│   └── RequestTooLarge       more bytes than a request may have
+├── AccessError               who asks may not
+│   ├── SignInRefused         no valid sign-in came with the request
+│   └── NotPermitted          signed in, but without the role or consumer that it takes
 ├── BudgetError               no grant covers the question, or too little is left
 │   ├── GrantMissing
 │   ├── GrantExpired
 │   └── BudgetExceeded
 ├── ReleaseFailed             the engine failed after the debit; the same request id may retry
+├── ServiceBusy               too much is waiting, or it took too long; nothing was charged twice
+├── TooManyRequests           one consumer asks more often than it may
 └── JournalError              the journal refuses, or fails verification
     └── RequestIdReused
 ```
@@ -50,6 +57,29 @@ class PurposeRefused(RequestError):
     """A purpose refused by policy, or not the consumer's; the refusal is in the journal."""
 
 
+class ReleaseMissing(RequestError):
+    """No release under that id is the asker's; whether it is another's is not told."""
+
+
+class RequestTooLarge(RequestError):
+    """The request holds more bytes than it may; ask a shorter question."""
+
+
+class AccessError(DpAnalyticsError):
+    """Who asks may not."""
+
+
+class SignInRefused(AccessError):
+    """No valid sign-in came with the request; sign in again. What was wrong is not told."""
+
+    def __init__(self) -> None:
+        super().__init__("sign in: the request carries no access token that is valid here")
+
+
+class NotPermitted(AccessError):
+    """Signed in, but the role or the consumer that it takes is missing."""
+
+
 class BudgetError(DpAnalyticsError):
     """The budget does not allow the question; nothing was charged."""
 
@@ -79,6 +109,24 @@ class ReleaseFailed(DpAnalyticsError):
             "the answer could not be computed; the debit stands, and asking again with the same "
             "request id is free"
         )
+
+
+class ServiceBusy(DpAnalyticsError):
+    """The service can't answer in time; asking later with the same request id is safe."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which asking again makes sense."""
+
+
+class TooManyRequests(DpAnalyticsError):
+    """One consumer asks more often, or has more waiting, than it may; ask later."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which asking again makes sense."""
 
 
 class JournalError(DpAnalyticsError):

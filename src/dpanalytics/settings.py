@@ -11,9 +11,9 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dpanalytics.errors import ConfigurationError
 
@@ -22,6 +22,17 @@ SETTINGS_FILE = "settings.toml"
 DATABASE_FILE = "ledger.sqlite"
 OCCUPANTS = frozenset({"keys", "store", "consent"})
 """Directories that a home may hold before it is complete, besides the files above."""
+
+
+LISTS = frozenset({"token_algorithms", "allowed_hosts"})
+"""Settings of several values; the environment has them with commas."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Addresses that only this machine reaches."""
+
+TokenAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"
+]
+"""Signatures that only the provider's private key makes; `none` and shared secrets are not here."""
 
 
 class Settings(BaseModel):
@@ -34,6 +45,77 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="Least severity of what is written to standard error."
     )
+
+    issuer: str | None = Field(
+        default=None, description="OpenID provider that signs people in, as its tokens name it."
+    )
+    audience: str | None = Field(
+        default=None, description="This service, as the provider's access tokens name it."
+    )
+    client_id: str | None = Field(
+        default=None, description="Public client that people sign in with from their own machine."
+    )
+    token_algorithms: tuple[TokenAlgorithm, ...] = Field(
+        default=("RS256", "ES256"),
+        min_length=1,
+        description="Algorithms that an access token may be signed with.",
+    )
+    local_accounts: bool = Field(
+        default=False,
+        description="Whether accounts of this home may sign in; on the loopback address only.",
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address that the service listens at.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port of the macro service.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the metrics, on the loopback address; none without it.",
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that answer.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=("127.0.0.1", "localhost"),
+        min_length=1,
+        description="Names that the service is called by; a request for another is refused.",
+    )
+    answer_threads: int = Field(
+        default=2, ge=1, le=64, description="Questions of a process that are worked on at once."
+    )
+    queue_length: int = Field(
+        default=64, ge=1, le=10_000, description="Questions of a process that may wait."
+    )
+    queue_length_per_consumer: int = Field(
+        default=32, ge=1, le=10_000, description="Questions of one consumer that may wait."
+    )
+    time_limit_seconds: float = Field(
+        default=30, gt=0, le=3600, description="Longest that a caller waits for an answer."
+    )
+    requests_per_minute: int = Field(
+        default=600, ge=1, le=1_000_000, description="Requests that one consumer may make."
+    )
+    time_class_ms: int = Field(
+        default=250,
+        ge=1,
+        le=60_000,
+        description="Answers that read rows take a whole multiple of so many milliseconds.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.issuer is not None and self.audience is None:
+            raise ValueError("audience is missing; an issuer alone would let in tokens for others")
+        if self.local_accounts and not self.on_loopback:
+            raise ValueError(
+                f"local_accounts with host {self.host!r}; local accounts are for the loopback "
+                f"address only: {', '.join(sorted(LOOPBACK))}"
+            )
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine reaches the service."""
+        return self.host in LOOPBACK
 
     @property
     def pseudonym_key(self) -> Path:
@@ -86,7 +168,7 @@ def load_settings(home: Path | None = None, *, environ: Mapping[str, str]) -> Se
     for name in Settings.model_fields.keys() - {"home"}:
         variable = ENVIRONMENT_PREFIX + name.upper()
         if given := environ.get(variable):
-            values[name] = Path(given).absolute() if name == "declarations" else given
+            values[name] = _from_environment(name, given)
             origin[name] = variable
     try:
         return Settings.model_validate({**values, "home": home})
@@ -165,9 +247,20 @@ def _read_file(path: Path) -> dict[str, object]:
         raise ConfigurationError(f"{path}: is not TOML in UTF-8: {error}") from error
 
 
+def _from_environment(name: str, given: str) -> object:
+    if name == "declarations":
+        return Path(given).absolute()
+    if name in LISTS:
+        return tuple(part.strip() for part in given.split(","))
+    return given
+
+
 def _explain(error: ValidationError, origin: Mapping[str, str], home: Path) -> str:
     complaints = []
     for problem in error.errors(include_url=False):
+        if not problem["loc"]:  # settings that do not fit together
+            complaints.append(f"{home / SETTINGS_FILE}: {problem['msg'].partition(', ')[2]}")
+            continue
         name = str(problem["loc"][0])
         place = origin.get(name, str(home / SETTINGS_FILE))
         if problem["type"] == "extra_forbidden":
