@@ -8,8 +8,11 @@ DpAnalyticsError
 ├── SnapshotError             a snapshot can't be built or is not there
 ├── RequestError              a question is malformed, or names what is not declared
 │   ├── PurposeRefused        a purpose outside the closed list, or not one of the consumer's
+│   ├── RequestMalformed      not in the form that is asked for; has the faults one by one
 │   ├── ReleaseMissing        no release under that id is the asker's
-│   └── RequestTooLarge       more bytes than a request may have
+│   ├── RequestTooLarge       more bytes than a request may have
+│   ├── MediaTypeRefused      the body is not of the type that is read
+│   └── NotAcceptable         an answer can't be had in any form that is accepted
 ├── AccessError               who asks may not
 │   ├── SignInRefused         no valid sign-in came with the request
 │   └── NotPermitted          signed in, but without the role or consumer that it takes
@@ -57,12 +60,29 @@ class PurposeRefused(RequestError):
     """A purpose refused by policy, or not the consumer's; the refusal is in the journal."""
 
 
+class RequestMalformed(RequestError):
+    """A request is not in the form that is asked for; mend each fault, by its place and rule."""
+
+    def __init__(self, message: str, *, faults: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(message)
+        self.faults = faults
+        """Place and rule of each fault; nothing of what was sent beyond names of places."""
+
+
 class ReleaseMissing(RequestError):
     """No release under that id is the asker's; whether it is another's is not told."""
 
 
 class RequestTooLarge(RequestError):
     """The request holds more bytes than it may; ask a shorter question."""
+
+
+class MediaTypeRefused(RequestError):
+    """The body is not of a type that is read; send it as the message says."""
+
+
+class NotAcceptable(RequestError):
+    """The answer can't be had in any form that the request accepts; accept one that is named."""
 
 
 class AccessError(DpAnalyticsError):
@@ -72,8 +92,10 @@ class AccessError(DpAnalyticsError):
 class SignInRefused(AccessError):
     """No valid sign-in came with the request; sign in again. What was wrong is not told."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str = "missing") -> None:
         super().__init__("sign in: the request carries no access token that is valid here")
+        self.reason = reason
+        """One of few words, for counters and logs; never told to who asks."""
 
 
 class NotPermitted(AccessError):
@@ -95,10 +117,13 @@ class GrantExpired(BudgetError):
 class BudgetExceeded(BudgetError):
     """Too little is left; the message says how much, and what accuracy it still buys."""
 
-    def __init__(self, message: str, *, left_units: int) -> None:
+    def __init__(self, message: str, *, left_units: int, wider: float | None = None) -> None:
         super().__init__(message)
         self.left_units = left_units
         """What is left, in units of 1e-12 rho."""
+        self.wider = wider
+        """How many times as wide margins would be if they had to cost no more than what is left;
+        None where nothing is, or it is not known."""
 
 
 class ReleaseFailed(DpAnalyticsError):

@@ -7,7 +7,7 @@ journal. None of them hands on a store, a vault or the database.
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,8 @@ from dpanalytics.ingest.load import LoadReport, load_file
 from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
 from dpanalytics.ledger.journal import Account, SqliteJournal, create_journal
 from dpanalytics.ledger.verify import Verification, verify
-from dpanalytics.query.answer import Desk
+from dpanalytics.query.answer import Answered, Desk
+from dpanalytics.query.plan import Planner
 from dpanalytics.schema.declared import Declarations, read_declarations
 from dpanalytics.schema.jsonschema import write_json_schemas
 from dpanalytics.schema.view import View
@@ -31,14 +32,19 @@ from dpanalytics.vault.pseudonym import Pseudonymiser
 
 __all__ = [
     "Auditor",
+    "MacroDoor",
     "Steward",
     "create_home",
     "open_auditor",
     "open_desk",
+    "open_macro",
     "open_steward",
     "read_declarations",
     "write_json_schemas",
 ]
+
+PLANS_KEPT = 512
+"""Questions of late that are not compiled again when they are repeated."""
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -194,22 +200,88 @@ def open_steward(settings: Settings) -> Iterator[Steward]:
         yield Steward(declared, settings, journal)
 
 
-@contextmanager
-def open_desk(settings: Settings, consumer: str) -> Iterator[Desk]:
-    """One consumer's place at the macro door; holds no key.
+class MacroDoor:
+    """All that the macro service does, for every consumer; holds no key, and threads share it."""
 
-    Raises:
-        RequestError: no such consumer is declared.
-    """
-    declared = read_declarations(settings.declarations)
-    if consumer not in declared.consumers:
-        raise RequestError(
-            f"no consumer {consumer!r}; declared are {', '.join(sorted(declared.consumers))}"
+    def __init__(
+        self, declarations: Declarations, settings: Settings, journal: SqliteJournal
+    ) -> None:
+        """Over declarations that the journal has adopted."""
+        self.declarations = declarations
+        self._settings = settings
+        self._journal = journal
+        self._snapshots = SnapshotStore(settings.snapshots)
+        self._planner = Planner(kept=PLANS_KEPT)
+        self._views = {name: checked.view for name, checked in declarations.views.items()}
+
+    def desk(self, consumer: str) -> Desk:
+        """One consumer's place at the door.
+
+        Raises:
+            RequestError: no such consumer is declared.
+        """
+        known = self.declarations.consumers
+        if consumer not in known:
+            raise RequestError(f"no consumer {consumer!r}; declared are {', '.join(sorted(known))}")
+        return Desk(
+            consumer=known[consumer],
+            views=self._views,
+            snapshot_of=self._current,
+            ledger=self._journal,
+            planner=self._planner,
+            clock=utc_now,
         )
-    snapshots = SnapshotStore(settings.snapshots)
 
-    def current(view: View, academic_year: str) -> Snapshot:
-        snapshot = snapshots.current(view.name, academic_year)
+    def accounts(self, consumer: str) -> tuple[Account, ...]:
+        """A consumer's grants, and the caps of all academic years."""
+        return self._journal.accounts(consumer)
+
+    def snapshots(self, view: str) -> tuple[Snapshot, ...]:
+        """The snapshots that questions about a view are asked of; years without one are left out.
+
+        Raises:
+            RequestError: no such view.
+        """
+        if view not in self._views:
+            raise RequestError(f"no view {view!r}; declared are {', '.join(sorted(self._views))}")
+        found = []
+        for year in self._views[view].academic_years:
+            with suppress(SnapshotError):
+                found.append(self._current(self._views[view], year))
+        return tuple(found)
+
+    def release(self, request_id: str, *, consumers: frozenset[str]) -> Answered | None:
+        """The answer that one of these consumers was given under an id."""
+        for consumer in sorted(consumers):
+            if (recorded := self._journal.stored(request_id, consumer)) is not None:
+                return Answered.of_record(recorded)
+        return None
+
+    def releases(
+        self, *, consumers: frozenset[str] | None, before: int | None, limit: int
+    ) -> "tuple[ReleaseRecord, ...]":
+        """What was asked and answered, newest first, without the answers; of all with None."""
+        return self._journal.releases(consumers=consumers, before=before, limit=limit)
+
+    def check_ready(self) -> None:
+        """Say whether a question could be answered now.
+
+        Raises:
+            JournalError: the journal can't be read.
+            SnapshotError: no view has a snapshot.
+        """
+        self._journal.head()
+        if not any(self.snapshots(view) for view in self._views):
+            raise SnapshotError("no view has a snapshot; the data steward builds them")
+
+    def token_checker(self) -> "TokenChecker":
+        """Who signs in here, and as what."""
+        from dpanalytics.access.tokens import token_checker  # noqa: PLC0415
+
+        return token_checker(self._settings, self.declarations.access, clock=utc_now)
+
+    def _current(self, view: View, academic_year: str) -> Snapshot:
+        snapshot = self._snapshots.current(view.name, academic_year)
         if snapshot.view_digest != view_digest(view):
             raise SnapshotError(
                 f"view {view.name} was declared anew since its snapshot of {academic_year}; "
@@ -217,15 +289,25 @@ def open_desk(settings: Settings, consumer: str) -> Iterator[Desk]:
             )
         return snapshot
 
+
+@contextmanager
+def open_macro(settings: Settings) -> Iterator[MacroDoor]:
+    """The macro door; declarations that changed are adopted."""
+    declared = read_declarations(settings.declarations)
     with _journal(settings) as journal:
         journal.adopt(declared)
-        yield Desk(
-            consumer=declared.consumers[consumer],
-            views={name: checked.view for name, checked in declared.views.items()},
-            snapshot_of=current,
-            ledger=journal,
-            clock=utc_now,
-        )
+        yield MacroDoor(declared, settings, journal)
+
+
+@contextmanager
+def open_desk(settings: Settings, consumer: str) -> Iterator[Desk]:
+    """One consumer's place at the macro door; holds no key.
+
+    Raises:
+        RequestError: no such consumer is declared.
+    """
+    with open_macro(settings) as door:
+        yield door.desk(consumer)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dpanalytics.ledger.journal import (
     Ticket,
 )
 from dpanalytics.query.answer import Desk
+from dpanalytics.query.plan import Planner
 from dpanalytics.query.request import Question, parse_question
 from dpanalytics.schema.budget import Consumer
 from dpanalytics.schema.view import View
@@ -89,6 +90,7 @@ class World:
             views={"activity": VIEW},
             snapshot_of=snapshot_of,
             ledger=self.journal,
+            planner=Planner(kept=8),
             clock=self.clock,
         )
 

@@ -19,6 +19,7 @@ from dpanalytics.ledger.journal import (
 )
 from dpanalytics.ledger.loss import Rho, rho_of
 from dpanalytics.query.answer import Desk
+from dpanalytics.query.plan import Planner
 from dpanalytics.schema.budget import Consumer
 from dpanalytics.schema.purpose import REFUSED_PURPOSES, Purpose
 from dpanalytics.schema.view import View
@@ -91,6 +92,7 @@ def fake_desk(diary: Diary, *accounts: Account, who: Consumer | None = None) -> 
         views={"activity": VIEW},
         snapshot_of=snapshot_of,
         ledger=DiaryLedger(diary, accounts or (account("grant"), account("cap"))),
+        planner=Planner(kept=8),
         clock=Clock(),
     )
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from dpanalytics.errors import (
     BudgetExceeded,
@@ -21,7 +21,7 @@ from dpanalytics.errors import (
 from dpanalytics.ledger.accounts import shortest
 from dpanalytics.ledger.journal import Account, Debit, Recorded, Ticket
 from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
-from dpanalytics.query.plan import Plan, expected_margin, plan_query
+from dpanalytics.query.plan import Plan, Planner, expected_margin
 from dpanalytics.query.release import check_snapshots, release
 from dpanalytics.query.request import Question
 from dpanalytics.schema.budget import Consumer
@@ -60,6 +60,12 @@ class Answered:
     """Whether this call spent budget; false where a recorded release was returned."""
     cost: Rho
     """Price of the question for each academic year."""
+
+    @classmethod
+    def of_record(cls, recorded: Recorded) -> Self:
+        """What was recorded before, at no charge."""
+        cost = Rho(int(json.loads(recorded.body)["rho_units"]))
+        return cls(recorded.request_id, recorded.body, charged=False, cost=cost)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -116,6 +122,7 @@ class Desk:
     snapshot_of: Callable[[View, str], Snapshot]
     """The current snapshot of a view and academic year; SnapshotError where there is none."""
     ledger: Ledger
+    planner: Planner
     clock: Callable[[], datetime]
     """The time in UTC; an estimate says by it whether a grant has run out."""
 
@@ -213,7 +220,7 @@ class Desk:
         snapshots = [self.snapshot_of(view, year) for year in sorted(set(question.academic_years))]
         if not snapshots:
             raise SnapshotError(f"view {view.name} has no snapshot")
-        return plan_query(question, view, snapshots, offered=offered), grants
+        return self.planner.plan(question, view, snapshots, offered=offered), grants
 
     def _grants(self, question: Question, view: View) -> tuple[Account, ...]:
         held = {
@@ -243,8 +250,7 @@ class Desk:
         differing = {name for name, value in plan.canonical.items() if before[name] != value}
         if differing - {"snapshots", "noise"} or differing == {"noise"}:
             return None  # the debit refuses the id
-        cost = Rho(int(content["rho_units"]))
-        return Answered(request_id, recorded.body, charged=False, cost=cost)
+        return Answered.of_record(recorded)
 
     def _debit(self, request_id: str, plan: Plan, purpose: str) -> Ticket | Recorded:
         try:
@@ -265,15 +271,22 @@ class Desk:
             raise BudgetExceeded(
                 f"{refusal} {_what_that_buys(plan.cost, refusal.left_units)}",
                 left_units=refusal.left_units,
+                wider=_times_wider(plan.cost, refusal.left_units),
             ) from None
 
 
 def _what_that_buys(cost: Rho, left_units: int) -> str:
     """What accuracy the rest of a budget buys for the same question."""
-    if left_units == 0:
+    wider = _times_wider(cost, left_units)
+    if wider is None:
         return "Nothing is left."
-    wider = math.ceil(10 * math.sqrt(cost.units / left_units)) / 10
     return f"What is left buys this question with margins {wider:,.1f} times as wide."
+
+
+def _times_wider(cost: Rho, left_units: int) -> float | None:
+    """How much wider margins must be to cost no more than what is left: loss falls with their
+    square. To a tenth, upwards."""
+    return math.ceil(10 * math.sqrt(cost.units / left_units)) / 10 if left_units else None
 
 
 def _margin_in_words(plan: Plan, key: str, reference_group: int) -> tuple[float, str]:

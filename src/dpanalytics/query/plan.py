@@ -8,6 +8,8 @@ values too. Metrics share columns: one count of students serves every mean and r
 import hashlib
 import json
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
@@ -103,7 +105,7 @@ class Plan:
         """The release that a figure is read from."""
         return next(r for r in self.releases if r.table == figure.table)
 
-    @property
+    @cached_property
     def canonical(self) -> dict[str, Any]:
         """The question in its one canonical spelling, with snapshots and noise."""
         return {
@@ -175,6 +177,42 @@ def plan_query(
     if offered is not None and plan.cost > offered:
         raise RequestError(TOO_LITTLE)
     return plan
+
+
+class Planner:
+    """Plans of late, so that a question asked again is not compiled again; threads may share it.
+
+    A plan is a function of the question, the view, the snapshots and the offer, and holds no row;
+    noise is drawn afresh at every run of its measurements.
+    """
+
+    def __init__(self, *, kept: int) -> None:
+        """Keep the `kept` plans that were asked for last."""
+        self._kept = kept
+        self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def plan(
+        self,
+        question: Question,
+        view: View,
+        snapshots: Sequence[SnapshotOf],
+        *,
+        offered: Rho | None,
+    ) -> Plan:
+        """As `plan_query`, which see; views of one name must be one view."""
+        ids = tuple(snapshot.id for snapshot in snapshots)
+        key = (question.model_dump_json(exclude={"purpose"}), view.name, ids, offered)
+        with self._turn:
+            if (plan := self._plans.get(key)) is not None:
+                self._plans.move_to_end(key)
+                return plan
+        plan = plan_query(question, view, snapshots, offered=offered)
+        with self._turn:
+            self._plans[key] = plan
+            while len(self._plans) > self._kept:
+                self._plans.popitem(last=False)
+        return plan
 
 
 def expected_margin(figure: Figure, release: Release, *, reference_group: int) -> float:

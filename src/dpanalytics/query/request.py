@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dpanalytics.errors import RequestError
+from dpanalytics.errors import RequestError, RequestMalformed
 from dpanalytics.schema.view import MAX_DOMAIN, View
 
 MAX_BINS = 500
@@ -196,16 +196,26 @@ def shortened(text: str, length: int = 60) -> str:
     return plain if len(plain) <= length else f"{plain[: length - 3]}..."
 
 
-def _refusal(error: ValueError) -> RequestError:
+def _refusal(error: ValueError) -> RequestMalformed:
     if not isinstance(error, ValidationError):  # Python does not write out such a number
-        return RequestError("question refused: it holds a number of thousands of digits")
-    faults = [_in_words(fault) for fault in error.errors(include_url=False, include_context=False)]
-    return RequestError(shortened(f"question refused: {'; '.join(faults[:5])}", LONGEST_MESSAGE))
+        rule = "holds a number of thousands of digits"
+        return RequestMalformed(f"question refused: it {rule}", faults=(("question", rule),))
+    found = error.errors(include_url=False, include_context=False)
+    told = "; ".join(_in_words(fault) for fault in found[:5])
+    return RequestMalformed(
+        shortened(f"question refused: {told}", LONGEST_MESSAGE),
+        faults=tuple(place_and_rule(fault) for fault in found[:20]),
+    )
+
+
+def place_and_rule(fault: Any) -> tuple[str, str]:
+    """Where a fault of pydantic's is and what rule it breaks, without what was got."""
+    place = shortened(".".join(str(part) for part in fault["loc"]) or "question", 80)
+    return place, shortened(fault["msg"].removeprefix("Value error, "), 160)
 
 
 def _in_words(fault: Any) -> str:
-    place = shortened(".".join(str(part) for part in fault["loc"]) or "question", 80)
-    message = shortened(fault["msg"].removeprefix("Value error, "), 160)
+    place, message = place_and_rule(fault)
     got = fault.get("input")
     short = isinstance(got, float | bool) or (isinstance(got, str) and len(got) < 50)
     short |= isinstance(got, int) and abs(got) < 10**50

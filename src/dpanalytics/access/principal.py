@@ -1,0 +1,68 @@
+"""A person who signed in, and how claims become roles and consumers.
+
+Pure. The rule of the mapping: deny by default, whole values only, and more claims never give less.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dpanalytics.schema.access import Access, Role
+
+__all__ = ["Principal", "Role", "principal_of"]
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks: known by issuer and subject together, as RFC 9068 and OpenID Connect name people.
+
+    Raises:
+        ValueError: no issuer or subject, or the role committee without consumers or the other
+            way round.
+    """
+
+    issuer: str
+    subject: str
+    roles: frozenset[Role]
+    consumers: frozenset[str]
+    """Declared consumers that the person may ask as."""
+
+    def __post_init__(self) -> None:
+        if not self.issuer or not self.subject:
+            raise ValueError("a principal has an issuer and a subject")
+        if (Role.COMMITTEE in self.roles) != bool(self.consumers):
+            raise ValueError("the role committee goes with consumers, and they with it")
+
+    def may_ask_as(self, name: str) -> bool:
+        """Whether the person may spend that consumer's budget."""
+        return name in self.consumers
+
+    def is_any_of(self, *roles: Role) -> bool:
+        """Whether the person holds one of these roles."""
+        return not self.roles.isdisjoint(roles)
+
+
+def principal_of(
+    claims: Mapping[str, object], access: Access, *, issuer: str, subject: str
+) -> Principal:
+    """The person that checked claims speak of, with what `access` gives for them.
+
+    A claim is a text or a list of texts; whatever else it holds counts for nothing. A text is one
+    value: it is not split.
+    """
+    held = frozenset(v for name in access.claims.entitlements for v in _values(claims.get(name)))
+    given = [entitlement for entitlement in access.entitlements if entitlement.value in held]
+    roles = {role for entitlement in given for role in entitlement.roles}
+    consumers = frozenset(name for entitlement in given for name in entitlement.consumers)
+    affiliations = {v for n in access.claims.scoped_affiliation for v in _values(claims.get(n))}
+    if not affiliations.isdisjoint(access.student_affiliations):
+        roles.add(Role.STUDENT)
+    if consumers:
+        roles.add(Role.COMMITTEE)
+    return Principal(issuer, subject, frozenset(roles), consumers)
+
+
+def _values(claim: object) -> Iterator[str]:
+    if isinstance(claim, str):
+        yield claim
+    elif isinstance(claim, list):
+        yield from (value for value in claim if isinstance(value, str))
