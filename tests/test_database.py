@@ -10,12 +10,18 @@ import pytest
 from dpanalytics.database import APPLICATION_ID, Database, create_database
 from dpanalytics.errors import ConfigurationError, JournalError
 
-TABLES = "CREATE TABLE thing (number INTEGER PRIMARY KEY) STRICT;"
+TABLES = "CREATE TABLE thing (number INTEGER PRIMARY KEY) STRICT"
+
+
+def build(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(TABLES)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    create_database(tmp_path / "things.sqlite", tables=TABLES)
+    create_database(tmp_path / "things.sqlite", build=build)
     return tmp_path / "things.sqlite"
 
 
@@ -36,19 +42,19 @@ def test_the_file_is_its_owners_alone(path: Path) -> None:
 def test_creating_leaves_the_file_and_nothing_else(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(ConfigurationError, match="there already"):
-        create_database(path, tables=TABLES)
+        create_database(path, build=build)
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_tables_that_cannot_be_created_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
-        create_database(tmp_path / "x", tables=f"{TABLES} CREATE TABLE nonsense;")
+        create_database(tmp_path / "x", build=lambda c: (build(c), build(c)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
-        create_database(tmp_path / "not" / "there", tables=TABLES)
+        create_database(tmp_path / "not" / "there", build=build)
 
 
 def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
@@ -84,7 +90,7 @@ def test_commits_are_synced_and_no_log_is_shared(path: Path) -> None:
 
 def test_a_path_with_odd_letters_is_a_path(tmp_path: Path) -> None:
     path = tmp_path / "a b?mode=memory&x=%41#é.sqlite"
-    create_database(path, tables=TABLES)
+    create_database(path, build=build)
     with Database(path) as database:
         assert count(database) == 0
     assert list(tmp_path.iterdir()) == [path]

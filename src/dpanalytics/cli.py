@@ -18,8 +18,11 @@ from dpanalytics.settings import Settings, load_settings
 from dpanalytics.terminal import (
     budget_table,
     console,
+    head_of,
+    head_text,
     show_answer,
     show_estimate,
+    show_restored,
     show_verification,
     table_of,
     written,
@@ -300,6 +303,68 @@ def ledger_verify(home: HomeOption = None) -> None:
     show_verification(out, verification)
     if not verification.passed:
         raise JournalError(f"the journal does not verify: {len(verification.faults)} faults")
+
+
+@ledger.command("head")
+def ledger_head(home: HomeOption = None) -> None:
+    """Print size and root of the journal; keep them elsewhere, to compare or restore by."""
+    with wiring.open_auditor(_settings(home)) as auditor:
+        out.print(head_text(auditor.head()), soft_wrap=True)
+
+
+@app.command()
+def backup(
+    directory: Annotated[Path, typer.Argument(help="Directory to make.")],
+    home: HomeOption = None,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", help="Another directory, for copies of the keys.")
+    ] = None,
+) -> None:
+    """Write a backup while everything runs: journal, store, consents, settings, declarations."""
+    manifest = wiring.back_up_home(_settings(home), directory, keys=keys)
+    size = sum(sealed.size for sealed in manifest.files.values())
+    out.print(f"{directory}: {len(manifest.files)} files, {size:,} bytes", soft_wrap=True)
+    out.print(f"journal verified, head {head_text(manifest.head)}", soft_wrap=True)
+    if keys is None:
+        out.print("the keys are not in it; a safe copy of them, apart from it, is up to you")
+    else:
+        out.print(f"the keys are in {keys}; keep them apart from the backup", soft_wrap=True)
+
+
+@app.command()
+def restore(
+    directory: Annotated[Path, typer.Argument(help="A backup.")],
+    home: Annotated[Path, typer.Option("--home", help="Directory to make.")],
+    declared: Annotated[
+        Path,
+        typer.Option("--declarations", help="schemas/ and budgets/ as they hold now."),
+    ],
+    database_url: Annotated[
+        str | None, typer.Option("--database-url", help="Database for it; as before by default.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option("--keys", help="Directory with the keys.")] = None,
+    known: Annotated[
+        str | None, typer.Option("--known-head", help="SIZE:ROOT, the newest head you know of.")
+    ] = None,
+    nothing_answered_since: Annotated[
+        bool,
+        typer.Option("--nothing-answered-since", help="Certain: no question after the backup."),
+    ] = False,
+) -> None:
+    """Make a home of a backup; what is left of all budgets counts as spent, unless told else."""
+    restored = wiring.restore_home(
+        directory,
+        home,
+        declarations=declared,
+        environ=os.environ,
+        database_url=database_url,
+        keys=keys,
+        known=head_of(known) if known is not None else None,
+        nothing_answered_since=nothing_answered_since,
+    )
+    show_restored(out, restored)
+    if keys is None:
+        out.print(f"put the keys into {home / 'keys'} before anything is loaded", soft_wrap=True)
 
 
 @app.command()

@@ -25,7 +25,7 @@ APPLICATION_ID = 0x64706E61
 """Marks the file as ours ("dpna")."""
 
 FORMAT = 1
-"""Layout of the tables; a file with another number is not opened."""
+"""Family of layouts; a file with another number is not opened. Revisions within it: migrations."""
 
 OLDEST_SQLITE = (3, 37, 0)
 """The first with STRICT tables."""
@@ -33,8 +33,13 @@ OLDEST_SQLITE = (3, 37, 0)
 BUSY_SECONDS = 30.0
 
 
-def create_database(path: Path, *, tables: str) -> None:
-    """Create the file with these tables, mode 0600: wholly, or not at all.
+def create_database(path: Path, *, build: Callable[[sqlite3.Connection], object]) -> None:
+    """Create the file, mode 0600: wholly, or not at all.
+
+    Args:
+        path: The file to be.
+        build: Makes its tables and marks it as ours, in the transaction that it finds; it may
+            commit.
 
     Raises:
         ConfigurationError: `path` is there already, or can't be written.
@@ -48,10 +53,10 @@ def create_database(path: Path, *, tables: str) -> None:
     try:
         connection = _connect(draft, busy_seconds=BUSY_SECONDS)
         try:
-            connection.executescript(
-                f"BEGIN; PRAGMA application_id = {APPLICATION_ID};"
-                f" PRAGMA user_version = {FORMAT}; {tables} COMMIT;"
-            )
+            begin_immediate(connection)
+            build(connection)
+            if connection.in_transaction:
+                connection.execute("COMMIT")
         finally:
             connection.close()
         os.link(draft, path)  # unlike a rename, a link replaces nothing
@@ -89,21 +94,7 @@ class Database:
         Raises:
             ConfigurationError: there is no such file, or it is not one of ours.
         """
-        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-            raise ConfigurationError(
-                f"SQLite {sqlite3.sqlite_version}; must be 3.37 or newer (STRICT tables)"
-            )
-        if not path.is_file():
-            raise ConfigurationError(f"{path}: no such database; make a home with dpanalytics init")
-        try:
-            self._connection = _connect(path, busy_seconds=busy_seconds)
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"{path} can't be opened: {error}") from error
-        try:
-            self._check_ours(path)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = connect(path, busy_seconds=busy_seconds)
         self._connection.set_trace_callback(trace)
         self._turn = threading.RLock()
         self._process = os.getpid()
@@ -167,16 +158,46 @@ class Database:
             except sqlite3.Error as error:
                 raise JournalError(f"the database refuses: {error}") from error
 
-    def _check_ours(self, path: Path) -> None:
-        try:
-            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"{path} can't be read: {error}") from error
-        if application != APPLICATION_ID:
-            raise ConfigurationError(f"{path} is not a database of dpanalytics")
-        if version != FORMAT:
-            raise ConfigurationError(f"{path} has format {version}; must be {FORMAT}")
+
+def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
+    """A connection to a file of ours, with our settings, outside any transaction.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is not one of ours.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"SQLite {sqlite3.sqlite_version}; must be 3.37 or newer (STRICT tables)"
+        )
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such database; make a home with dpanalytics init")
+    try:
+        connection = _connect(path, busy_seconds=busy_seconds)
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"{path} can't be opened: {error}") from error
+    try:
+        _check_ours(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def begin_immediate(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that may write; it takes the write lock at once."""
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"{path} can't be read: {error}") from error
+    if application != APPLICATION_ID:
+        raise ConfigurationError(f"{path} is not a database of dpanalytics")
+    if version != FORMAT:
+        raise ConfigurationError(f"{path} has format {version}; must be {FORMAT}")
 
 
 def _connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:

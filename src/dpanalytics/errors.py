@@ -23,6 +23,7 @@ DpAnalyticsError
 ├── ReleaseFailed             the engine failed after the debit; the same request id may retry
 ├── ServiceBusy               too much is waiting, or it took too long; nothing was charged twice
 ├── TooManyRequests           one consumer asks more often than it may
+├── VaultError                the vault refuses, or a sealed record is not as it was sealed
 └── JournalError              the journal refuses, or fails verification
     └── RequestIdReused
 ```
@@ -34,6 +35,9 @@ Front ends translate these; nothing here knows of a command line or the web.
 
 class DpAnalyticsError(Exception):
     """Any error of this package that a caller may handle."""
+
+    request_id: str | None = None
+    """Where a client asked for a release: the id under which to ask again, or to fetch it."""
 
 
 class ConfigurationError(DpAnalyticsError):
@@ -63,7 +67,7 @@ class PurposeRefused(RequestError):
 class RequestMalformed(RequestError):
     """A request is not in the form that is asked for; mend each fault, by its place and rule."""
 
-    def __init__(self, message: str, *, faults: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, message: str, *, faults: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
         self.faults = faults
         """Place and rule of each fault; nothing of what was sent beyond names of places."""
@@ -152,6 +156,10 @@ class TooManyRequests(DpAnalyticsError):
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds after which asking again makes sense."""
+
+
+class VaultError(DpAnalyticsError):
+    """The vault refuses: a record was altered, its key is not at hand, or a file can't be taken."""
 
 
 class JournalError(DpAnalyticsError):

@@ -12,8 +12,16 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dpanalytics.errors import ConfigurationError
 
@@ -46,6 +54,10 @@ class Settings(BaseModel):
         default="warning", description="Least severity of what is written to standard error."
     )
 
+    database_url: str | None = Field(
+        default=None,
+        description="PostgreSQL database of the journal; without it, a SQLite file of the home.",
+    )
     issuer: str | None = Field(
         default=None, description="OpenID provider that signs people in, as its tokens name it."
     )
@@ -101,6 +113,26 @@ class Settings(BaseModel):
         description="Answers that read rows take a whole multiple of so many milliseconds.",
     )
 
+    @field_validator("database_url")
+    @classmethod
+    def _without_a_password(cls, url: str | None) -> str | None:
+        """Refuse a password; libpq reads it from its password file (PostgreSQL 18, 32.16)."""
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError("must be postgresql://USER@HOST/DATABASE") from None
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError("must be postgresql://USER@HOST/DATABASE")
+        options = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        if parts.password or options & {"password", "sslpassword"}:
+            raise ValueError(
+                "a password is no setting; write it in libpq's password file (~/.pgpass, or the "
+                "file that PGPASSFILE names), or name a service of pg_service.conf"
+            )
+        return url
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.issuer is not None and self.audience is None:
@@ -121,6 +153,16 @@ class Settings(BaseModel):
     def pseudonym_key(self) -> Path:
         """File of the key that pseudonyms are made with; whoever holds it can recompute them."""
         return self.home / "keys" / "pseudonym.key"
+
+    @property
+    def accounts_file(self) -> Path:
+        """File of local accounts: names, hashes of passwords, what each may do."""
+        return self.home / "accounts.json"
+
+    @property
+    def local_tokens_key(self) -> Path:
+        """File of the key that tokens of local accounts are signed with."""
+        return self.home / "keys" / "local-tokens.pem"
 
     @property
     def database(self) -> Path:
@@ -159,7 +201,7 @@ def load_settings(home: Path | None = None, *, environ: Mapping[str, str]) -> Se
             raise ConfigurationError("no home is named; give --home DIR or set DPANALYTICS_HOME")
         home = Path(named)
     home = home.expanduser().absolute()
-    values = _read_file(home / SETTINGS_FILE)
+    values = read_settings_file(home / SETTINGS_FILE)
     if "home" in values:
         raise ConfigurationError(f"{home / SETTINGS_FILE}: home is where the file lies; remove it")
     origin = dict.fromkeys(values, str(home / SETTINGS_FILE))
@@ -205,10 +247,13 @@ def make_home_directory(home: Path) -> Path:
     return home
 
 
-def write_settings(home: Path, *, declarations: Path) -> Path:
+def write_settings(
+    home: Path, *, declarations: Path, others: Mapping[str, object] | None = None
+) -> Path:
     """Write a home's settings file, mode 0600; it appears whole or not at all.
 
-    Write it last of what a home needs: a home that has settings is complete.
+    Write it last of what a home needs: a home that has settings is complete. `others` are further
+    settings, with values as TOML has them.
 
     Returns:
         The path of the file.
@@ -219,11 +264,14 @@ def write_settings(home: Path, *, declarations: Path) -> Path:
     home = make_home_directory(home)
     target = home / SETTINGS_FILE
     try:
-        _write_new(target, f"declarations = {_toml_string(str(declarations.absolute()))}\n")
+        values = {**(others or {}), "declarations": str(declarations.absolute())}
+        _write_new(target, "".join(f"{name} = {_toml(v)}\n" for name, v in values.items()))
     except FileExistsError:
         raise ConfigurationError(f"{home}: is a home already; nothing was changed") from None
     except UnicodeEncodeError:
         raise ConfigurationError(f"{home}: the path of the declarations is not UTF-8") from None
+    except TypeError as error:
+        raise ConfigurationError(f"{target}: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"{target}: can't be written: {error.strerror}") from error
     return target
@@ -233,7 +281,12 @@ def _belongs_to_a_home(name: str) -> bool:
     return name in OCCUPANTS or name.startswith((SETTINGS_FILE, DATABASE_FILE))
 
 
-def _read_file(path: Path) -> dict[str, object]:
+def read_settings_file(path: Path) -> dict[str, object]:
+    """What stands in a settings file, unchecked.
+
+    Raises:
+        ConfigurationError: there is none, or it is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -269,14 +322,20 @@ def _explain(error: ValidationError, origin: Mapping[str, str], home: Path) -> s
         elif problem["type"] == "missing":
             complaints.append(f"{place}: {name} is missing")
         else:
-            message = problem["msg"][0].lower() + problem["msg"][1:]
+            message = problem["msg"].removeprefix("Value error, ")
+            message = message[0].lower() + message[1:]
+            if name == "database_url":  # it may hold a password
+                complaints.append(f"{place}: {name}: {message}")
+                continue
             complaints.append(f"{place}: {name}: got {problem['input']!r}; {message}")
     return "; ".join(complaints)
 
 
-def _toml_string(text: str) -> str:
-    """The text as a TOML basic string: JSON's escapes are TOML's, but for DEL (TOML 1.0)."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _toml(value: object) -> str:
+    """A setting's value as TOML: JSON's escapes and numbers are TOML's, but for DEL (TOML 1.0)."""
+    if not isinstance(value, str | int | float | list):
+        raise TypeError(f"a setting that is a {type(value).__name__}")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _write_new(target: Path, text: str) -> None:

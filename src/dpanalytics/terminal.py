@@ -1,6 +1,7 @@
 """What people see in a terminal: answers, estimates and budgets as tables. Decides nothing."""
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import IO, Literal
@@ -9,7 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from dpanalytics.ledger.journal import Account
+from dpanalytics.backup import Restored
+from dpanalytics.errors import RequestError
+from dpanalytics.ledger.accounts import Account, Head
 from dpanalytics.ledger.loss import epsilon_of
 from dpanalytics.ledger.verify import Verification
 from dpanalytics.query.answer import Answered, Estimate
@@ -182,6 +185,40 @@ def show_verification(out: Console, found: Verification) -> None:
     for fault in found.faults:
         place = "" if fault.seq is None else f" at entry {fault.seq}"
         out.print(f"FAULT{place}: {fault.reason}", soft_wrap=True)
+
+
+def show_restored(out: Console, restored: Restored) -> None:
+    """What a restored journal holds, and what is to be done before anybody asks."""
+    before, now = restored.manifest.head, restored.verification
+    out.print(f"journal restored and verified: {before.size} entries, root {before.root.hex()}")
+    out.print(f"it goes on, head {now.entries}:{now.root.hex()}", soft_wrap=True)
+    if restored.closed:
+        out.print(
+            "what was left of all grants and caps counts as spent, since questions may have been "
+            "answered after the backup; new budget takes a higher epsilon in budgets/, approved"
+        )
+    out.print(
+        f"consents are those of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC: load the newest, "
+        "and build snapshots, before anybody asks"
+    )
+
+
+def head_text(head: Head) -> str:
+    """A head as one word: size, colon, root in hex."""
+    return f"{head.size}:{head.root.hex()}"
+
+
+def head_of(text: str) -> Head:
+    """The head that a word stands for.
+
+    Raises:
+        RequestError: it is not written as `head_text` does.
+    """
+    if (found := re.fullmatch(r"([0-9]{1,15}):([0-9a-f]{64})", text.strip())) is None:
+        raise RequestError(
+            f"head {text[:90]!r}; must be SIZE:ROOT, as dpanalytics ledger head says"
+        )
+    return Head(int(found[1]), bytes.fromhex(found[2]))
 
 
 def written(answered: Answered, *, form: str, hesa: bool, metric: str | None) -> bytes:

@@ -213,7 +213,8 @@ class Provider:
             return None
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sign-in-keys")
-        self._under_way = done = Future()
+        done: Future[None] = Future()
+        self._under_way = done
         self._thread.submit(self._fetch, done)
         return done
 
@@ -282,7 +283,9 @@ def _usable(entry: object, algorithms: frozenset[str]) -> Mapping[str, Key]:
     if PRIVATE_PARTS & entry.keys():  # symmetric, or a private key that everybody can read
         return {}
     operations = entry.get("key_ops", ["verify"])
-    if entry.get("use", "sig") != "sig" or "verify" not in operations:
+    if not isinstance(operations, list) or "verify" not in operations:
+        return {}
+    if entry.get("use", "sig") != "sig":
         return {}
     meant = entry.get("alg")
     names = [n for n in ALGORITHMS if n in algorithms and meant in (None, n)]

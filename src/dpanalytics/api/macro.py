@@ -1,101 +1,42 @@
-"""Routes of the macro door that spend nothing: health, views, estimates."""
+"""Routes of the macro door: what may be asked about, what it costs, answers, and budgets.
 
+Each route reads what came, calls one use case off the event loop, and says what it returned.
+"""
+
+import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from dpanalytics.errors import RequestError
-from dpanalytics.query.answer import Desk
+from dpanalytics.access.principal import Principal, Role
+from dpanalytics.api import bodies
+from dpanalytics.api.answers import OFFERED, Form, Rounding, choose_form, represented, snapshots_of
+from dpanalytics.api.described import BODY, of_answer, of_json, refusals
+from dpanalytics.api.problems import ALL, WHERE, kind_of
+from dpanalytics.api.turns import Turns
+from dpanalytics.errors import (
+    DpAnalyticsError,
+    MediaTypeRefused,
+    ReleaseMissing,
+    RequestError,
+    RequestTooLarge,
+    ServiceBusy,
+)
+from dpanalytics.query.answer import Answered
 from dpanalytics.query.request import Question, parse_question_json
-from dpanalytics.schema.declared import Declarations
+from dpanalytics.wiring import MacroDoor
 
 MAX_BODY = 2**20
 """Longest question that is read, in bytes."""
-BODY = {
-    "required": True,
-    "content": {"application/json": {"schema": Question.model_json_schema()}},
-}
-"""The body of an estimate, for the description of the routes."""
-
-
-async def question_in(request: Request) -> Question:
-    """The question in a request's body, read as the command line reads it.
-
-    Raises:
-        RequestError: the body is too long, is not said to be JSON, or holds no question.
-    """
-    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-        raise RequestError("the body must be a question in JSON, of type application/json")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise RequestError(f"the question is longer than {MAX_BODY} bytes")
-    return parse_question_json(bytes(body))
-
-
-def macro_routes(
-    *,
-    declarations: Callable[[], Declarations],
-    desk: Callable[[str], AbstractContextManager[Desk]],
-) -> APIRouter:
-    """The routes, over what wiring hands in."""
-    router = APIRouter()
-
-    @router.get("/health")
-    def health() -> dict[str, str]:
-        """Whether the process answers."""
-        return {"status": "ok"}
-
-    @router.get("/v1/views")
-    def views() -> list[dict[str, Any]]:
-        """Views with their dimensions, measures, bounds and purposes."""
-        return [
-            {
-                "name": name,
-                "title": checked.view.title,
-                "description": checked.view.description,
-                "population": checked.population,
-                "purposes": list(checked.view.purposes),
-                "academic_years": list(checked.view.academic_years),
-                "dimensions": [
-                    {"name": d.name, "title": d.title, "values": list(d.domain)}
-                    for d in checked.view.dimensions
-                ],
-                "measures": [m.model_dump(mode="json") for m in checked.view.measures],
-            }
-            for name, checked in sorted(declarations().views.items())
-        ]
-
-    @router.post("/v1/consumers/{consumer}/estimates", openapi_extra={"requestBody": BODY})
-    def estimates(
-        consumer: str, question: Annotated[Question, Depends(question_in)]
-    ) -> dict[str, Any]:
-        """Price and accuracy of a question; reads no rows, costs nothing."""
-        with desk(consumer) as place:
-            told = place.estimate(question)
-        return {
-            "rho_units": str(told.cost.units),
-            "allowed": told.allowed,
-            "groups": told.groups,
-            "population": told.population,
-            "reference_group": told.reference_group,
-            "margins": {key: {"margin": m, "in": what} for key, (m, what) in told.margins.items()},
-            "years": [
-                {
-                    "academic_year": y.academic_year,
-                    "epsilon": y.epsilon,
-                    "share_of_grant": y.share_of_grant,
-                    "delta": y.delta,
-                    "left_before": y.left_before,
-                    "left_after": y.left_after,
-                    "granted": y.granted,
-                    "refusal": y.refusal,
-                }
-                for y in told.years
-            ],
-        }
-
-    return router
+KEY = r"^[A-Za-z0-9][A-Za-z0-9._-]{7,63}$"
+"""An idempotency key."""
+REQUEST_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
+"""A request id; the command line takes more of them than there are keys."""
+PAGE = 50
+LONGEST_PAGE = 200
+LARGEST = 2**53 - 1
+"""Largest number of a journal's entry that a request may name; JSON's readers keep no larger."""
+ASKED = ("sign-in-refused", "not-permitted", "too-many-requests", "service-busy", "journal-error")
+"""Problems that every route with a sign-in may answer."""
+"""PLACEHOLDER"""

@@ -100,6 +100,17 @@ class ConsentTable:
         stored = pl.scan_parquet(self._path(state.digest))
         return stored.filter(pl.col(scope.value)).select("student")
 
+    def standing(self) -> tuple[Path, ...]:
+        """The files of the decisions in force; to be copied elsewhere.
+
+        Raises:
+            IngestError: what is stored is damaged.
+        """
+        state = self.state
+        if state.loaded_at is None:
+            return ()
+        return self._root / "state.json", self._path(state.digest)
+
     def load(self, path: Path, pseudonyms: Pseudonyms) -> ConsentState:
         """Load a CSV of decisions; all of it or nothing, and it replaces the one before.
 

@@ -7,6 +7,7 @@
 | tabular.py | a block of CSV as raw columns, fast where that is safe |
 | nested.py | NDJSON lines and Parquet batches as raw columns |
 | check.py | the declaration's rules for values, and pseudonyms for identifiers |
+| identities.py | the journey of a file of identities into the vault |
 | reading.py | a file opened in its declared format; the names in it against the declared ones |
 | load.py | the journey of one file: all or nothing, once |
 | snapshot.py | the journey from loaded sources to the snapshots of a view |

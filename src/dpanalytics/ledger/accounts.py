@@ -6,7 +6,7 @@ Pure: nothing here reads or writes a journal.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 
 from dpanalytics.errors import BudgetExceeded, GrantExpired
@@ -62,6 +62,28 @@ class Recorded:
     body: bytes
     charged: bool
     """Whether this call spent budget, or recorded what its debit spent."""
+
+
+@dataclass(frozen=True)
+class ReleaseRecord:
+    """What the journal tells of a question that was charged, without its answer."""
+
+    request_id: str
+    consumer: str
+    purpose: str
+    view: str
+    academic_years: tuple[str, ...]
+    cost: Rho
+    """Charged for each academic year."""
+    question: str
+    """SHA-256, in hex, of the canonical question."""
+    debited_at: datetime
+    debit_seq: int
+    released_at: datetime | None
+    """When the consumer's answer stood in the journal; None while it does not. A repeated release
+    stands there from its debit on."""
+    repeats: int | None
+    """Number of the release, made for another consumer, that this one was told again."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 An entry is a JSON object with `seq`, `at`, `kind` and what belongs to its kind. It is written as
 RFC 8785 (JSON Canonicalization Scheme) has it, so equal entries have equal hashes: keys sorted, no
 spaces, UTF-8. What RFC 8785 makes hard is not allowed in the first place: no floats, whole numbers
-within 2**53, keys of ASCII letters. Units of loss are text. No entry holds personal data.
+within 2**53, keys of ASCII letters; nor is NUL, which not every database can hold in a text. Units
+of loss are text. No entry holds personal data.
 """
 
 import json
@@ -43,10 +44,15 @@ class Kind(StrEnum):
     """A question was charged; noise may be drawn once, or an earlier release was repeated."""
     RELEASE = "release"
     """The answer that a debit paid for was recorded."""
+    RESTORED = "restored"
+    """The journal was restored from a backup; where it says closed, all accounts are spent."""
 
 
 TOLD = frozenset({Kind.LOAD, Kind.SNAPSHOT, Kind.CONSENT, Kind.REFUSAL})
 """Kinds that others tell the journal of; it writes the rest itself."""
+
+WRITTEN_BY_THE_JOURNAL = frozenset({"seq", "at", "kind"})
+"""Fields that every entry has, besides what belongs to its kind."""
 
 
 def canonical(fields: Mapping[str, JSON]) -> bytes:
@@ -57,6 +63,20 @@ def canonical(fields: Mapping[str, JSON]) -> bytes:
     """
     _check(fields)
     return _encode(fields)
+
+
+def told_kind(kind: str, payload: Mapping[str, JSON]) -> Kind:
+    """The kind of an entry that others tell the journal of.
+
+    Raises:
+        ValueError: a kind that the journal writes itself, or a payload that an entry may not hold.
+    """
+    if kind not in TOLD:
+        raise ValueError(f"kind {kind!r}; must be one of {', '.join(sorted(TOLD))}")
+    if taken := payload.keys() & WRITTEN_BY_THE_JOURNAL:
+        raise ValueError(f"payload has {sorted(taken)}, which the journal writes itself")
+    canonical(payload)
+    return Kind(kind)
 
 
 def parse(text: bytes) -> dict[str, Any]:
@@ -124,6 +144,8 @@ def _check(value: object) -> None:
             pass
         case str():
             value.encode()
+            if "\0" in value:  # which a text of PostgreSQL can't hold
+                raise ValueError("a text with a NUL")
         case int():
             if abs(value) > MAX_INTEGER:
                 raise ValueError(f"a number beyond {MAX_INTEGER}; units are written as text")

@@ -1,13 +1,22 @@
 """All that a journal holds, read without believing any of it, for `verify` to judge."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from dpanalytics.database import Database
-from dpanalytics.ledger import statements as sql
 from dpanalytics.ledger.accounts import Account, Head
 from dpanalytics.ledger.merkle import Node
-from dpanalytics.ledger.rows import BATCH, account_of, one_row
+from dpanalytics.ledger.rows import BATCH, account_of
+from dpanalytics.ledger.statements import Reads
+
+Row = tuple[Any, ...]
+
+
+class Select(Protocol):
+    """Reads a journal's tables."""
+
+    def __call__(self, *asked: tuple[str, Sequence[object]]) -> list[list[Row]]:
+        """Rows of each statement, all as of one moment."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +33,8 @@ class Evidence:
     """Stored nodes of the tree, level by level from the left."""
 
 
-def evidence_of(database: Database) -> Evidence:
-    """What the journal in this database holds now, read as it is asked for.
+def evidence_of(select: Select, reads: Reads) -> Evidence:
+    """What a journal holds now, read as it is asked for.
 
     Head, balances and the number of entries are of one moment. The rest is read in batches: rows
     up to that number never change, and a journal that is being verified can go on.
@@ -33,39 +42,32 @@ def evidence_of(database: Database) -> Evidence:
     Raises:
         JournalError: the database refuses; also later, while it is read.
     """
-    with database.reading() as connection:
-        row = one_row(connection, sql.HEAD)
-        (last,) = connection.execute(sql.LAST_ENTRY).fetchone()
-        accounts = connection.execute(sql.ALL_ACCOUNTS).fetchall()
-    head = Head(*row) if row is not None else Head(0, b"")
+    heads, ((last,),), accounts = select((reads.head, ()), (reads.last_entry, ()), (reads.accounts, ()))
+    head = Head(*heads[0]) if heads else Head(0, b"")
     return Evidence(
         head=head,
-        entries=_batches(database, sql.RAW_ENTRIES, last),
+        entries=_batches(select, reads.raw_entries, last),
         accounts=map(account_of, accounts),
-        releases=_batches(database, sql.RAW_RELEASES, last),
-        nodes=_nodes(database, head.size),
+        releases=_batches(select, reads.raw_releases, last),
+        nodes=_nodes(select, reads.raw_nodes, head.size),
     )
 
 
-def _batches(database: Database, statement: str, last: int) -> Iterator[tuple[int, bytes]]:
+def _batches(select: Select, statement: str, last: int) -> Iterator[tuple[int, bytes]]:
     seen = -(2**63)
     while True:
-        with database.reading() as connection:
-            rows = connection.execute(statement, (seen, last, BATCH)).fetchall()
-        yield from rows
+        (rows,) = select((statement, (seen, last, BATCH)))
+        yield from ((row[0], row[1]) for row in rows)
         if len(rows) < BATCH:
             return
         seen = rows[-1][0]
 
 
-def _nodes(database: Database, size: int) -> Iterator[Node]:
+def _nodes(select: Select, statement: str, size: int) -> Iterator[Node]:
     for level in range(size.bit_length()):
         seen = -1
         while True:
-            with database.reading() as connection:
-                rows = connection.execute(
-                    sql.RAW_NODES, (level, seen, size >> level, BATCH)
-                ).fetchall()
+            (rows,) = select((statement, (level, seen, size >> level, BATCH)))
             yield from (Node(level, number, hashed) for number, hashed in rows)
             if len(rows) < BATCH:
                 break

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from dpanalytics.ledger.entries import Kind, units_of
+from dpanalytics.ledger.entries import Kind, time_of, units_of
 from dpanalytics.ledger.loss import MAX_EPSILON, Rho, epsilon_of
 
 TOLERANCE = 1e-9
@@ -33,6 +33,7 @@ _FIELDS: dict[str, frozenset[str]] = {
         {"request", "consumer", "purpose", "view", "academic_years", "cost", "question", "repeats"}
     ),
     Kind.RELEASE: frozenset({"request", "debit", "body"}),
+    Kind.RESTORED: frozenset({"made_at", "known_size", "known_root", "closed"}),
 }
 
 
@@ -92,6 +93,7 @@ class Replay:
             Kind.CAP_WITHDRAWN: self._withdrawal,
             Kind.DEBIT: self._debit,
             Kind.RELEASE: self._release,
+            Kind.RESTORED: self._restored,
         }
 
     def take(self, seq: int, fields: Mapping[str, Any]) -> None:
@@ -215,6 +217,16 @@ class Replay:
             self.release_faults.append(Fault(seq, "a second release of one debit"))
         self._released.add(debit)
         self._debit_of_release[seq] = debit
+
+    def _restored(self, _: int, fields: Mapping[str, Any]) -> None:
+        time_of(_text(fields, "made_at"))
+        _text(fields, "known_root")
+        if type(fields["known_size"]) is not int or type(fields["closed"]) is not bool:
+            raise ValueError(fields["closed"])
+        if fields["closed"]:
+            # What was answered after the backup is not known, so all of it counts as spent.
+            for balance in self.balances.values():
+                balance.spent = max(balance.spent, balance.cap)
 
 
 _KINDS = frozenset(kind.value for kind in Kind)

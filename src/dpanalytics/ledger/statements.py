@@ -1,107 +1,47 @@
-"""The journal's tables, and every SQL statement that reads or writes them.
+"""Every SQL statement that reads or writes the journal of a SQLite file.
 
-Entries are the truth; what else stands here is made from them, and `verify` says whether it
-agrees. Triggers refuse what an append-only journal never does. They guard against mistakes; against
-whoever can write the file, only the tree's root does, kept where they can't reach it.
+Entries are the truth; what else stands in the tables is made from them, and `verify` says whether
+it agrees. The tables themselves stand in `migrations/versions`.
 """
 
-TABLES = """
-CREATE TABLE entry (
-  seq      INTEGER PRIMARY KEY CHECK (seq >= 0),
-  body     TEXT NOT NULL,
-  kind     ANY AS (json_extract(body, '$.kind')) VIRTUAL,
-  request  ANY AS (json_extract(body, '$.request')) VIRTUAL,
-  consumer ANY AS (json_extract(body, '$.consumer')) VIRTUAL,
-  question ANY AS (json_extract(body, '$.question')) VIRTUAL,
-  debit    ANY AS (json_extract(body, '$.debit')) VIRTUAL
-) STRICT;
+from dataclasses import dataclass
 
-CREATE INDEX entry_declarations ON entry (kind) WHERE kind = 'declarations';
-CREATE UNIQUE INDEX debit_request ON entry (request) WHERE kind = 'debit';
-CREATE UNIQUE INDEX debit_question ON entry (question, consumer) WHERE kind = 'debit';
-CREATE UNIQUE INDEX release_debit ON entry (debit) WHERE kind = 'release';
 
--- Complete nodes of the tree; level 0 holds the leaves.
-CREATE TABLE node (
-  level  INTEGER NOT NULL,
-  number INTEGER NOT NULL,
-  hash   BLOB NOT NULL CHECK (length(hash) = 32),
-  PRIMARY KEY (level, number)
-) STRICT, WITHOUT ROWID;
+@dataclass(frozen=True)
+class Reads:
+    """The statements that read a journal; they differ by database, the rows they give don't."""
 
-CREATE TABLE head (
-  one  INTEGER PRIMARY KEY CHECK (one = 1),
-  size INTEGER NOT NULL,
-  root BLOB NOT NULL
-) STRICT;
+    head: str
+    """Size and root."""
+    accounts: str
+    """All accounts, withdrawn ones too."""
+    bodies: str
+    """Texts of entries from a number on, at most so many."""
+    last_entry: str
+    """The greatest number; -1 where there is none."""
+    last_declarations: str
+    """Number and digest of the declarations in force."""
+    debit_of_request: str
+    """Debit of a request id: number, text; number and body of the release that stands for it."""
+    debits: str
+    """Texts of a debit and of its release; below a number, newest first, at most so many."""
+    debits_of: str
+    """The same, of one consumer."""
+    record_of_request: str
+    """The same, of one request id."""
+    raw_entries: str
+    """Numbers and texts, as bytes: what was tampered with need not be text."""
+    raw_releases: str
+    """Numbers and bodies."""
+    raw_nodes: str
+    """Numbers and hashes of a level's nodes."""
 
--- The body of a release; its entry holds the digest.
-CREATE TABLE release (
-  seq  INTEGER PRIMARY KEY REFERENCES entry (seq),
-  body BLOB NOT NULL
-) STRICT;
 
--- Grants and caps; a cap has no consumer and no view. Units of 1e-12 rho.
-CREATE TABLE account (
-  academic_year TEXT NOT NULL,
-  consumer      TEXT NOT NULL,
-  view          TEXT NOT NULL,
-  cap           INTEGER NOT NULL CHECK (cap >= 0),
-  spent         INTEGER NOT NULL CHECK (spent >= 0),
-  epsilon       TEXT NOT NULL,
-  delta         TEXT NOT NULL,
-  valid_until   TEXT,
-  approved_by   TEXT NOT NULL,
-  withdrawn     INTEGER NOT NULL CHECK (withdrawn IN (0, 1)),
-  PRIMARY KEY (academic_year, consumer, view),
-  CHECK ((consumer = '') = (view = ''))
-) STRICT, WITHOUT ROWID;
+# Opening
 
-CREATE TRIGGER entry_in_sequence BEFORE INSERT ON entry
-  WHEN NEW.seq <> (SELECT size FROM head)
-  BEGIN SELECT RAISE(ABORT, 'an entry is appended, never put elsewhere'); END;
-CREATE TRIGGER entry_kept BEFORE UPDATE ON entry
-  BEGIN SELECT RAISE(ABORT, 'an entry is never changed'); END;
-CREATE TRIGGER entry_not_deleted BEFORE DELETE ON entry
-  BEGIN SELECT RAISE(ABORT, 'an entry is never deleted'); END;
-CREATE TRIGGER node_not_replaced BEFORE INSERT ON node
-  WHEN EXISTS (SELECT 1 FROM node WHERE level = NEW.level AND number = NEW.number)
-  BEGIN SELECT RAISE(ABORT, 'a node is never replaced'); END;
-CREATE TRIGGER node_kept BEFORE UPDATE ON node
-  BEGIN SELECT RAISE(ABORT, 'a node is never changed'); END;
-CREATE TRIGGER node_not_deleted BEFORE DELETE ON node
-  BEGIN SELECT RAISE(ABORT, 'a node is never deleted'); END;
-CREATE TRIGGER release_not_replaced BEFORE INSERT ON release
-  WHEN EXISTS (SELECT 1 FROM release WHERE seq = NEW.seq)
-  BEGIN SELECT RAISE(ABORT, 'a release is never replaced'); END;
-CREATE TRIGGER release_kept BEFORE UPDATE ON release
-  BEGIN SELECT RAISE(ABORT, 'a release is never changed'); END;
-CREATE TRIGGER release_not_deleted BEFORE DELETE ON release
-  BEGIN SELECT RAISE(ABORT, 'a release is never deleted'); END;
-CREATE TRIGGER account_not_replaced BEFORE INSERT ON account
-  WHEN EXISTS (SELECT 1 FROM account WHERE academic_year = NEW.academic_year
-               AND consumer = NEW.consumer AND view = NEW.view)
-  BEGIN SELECT RAISE(ABORT, 'an account is never replaced'); END;
-CREATE TRIGGER account_not_deleted BEFORE DELETE ON account
-  BEGIN SELECT RAISE(ABORT, 'an account is never deleted'); END;
-CREATE TRIGGER account_not_refunded BEFORE UPDATE OF spent ON account
-  WHEN NEW.spent < OLD.spent
-  BEGIN SELECT RAISE(ABORT, 'what was spent stays spent'); END;
-CREATE TRIGGER head_not_replaced BEFORE INSERT ON head
-  WHEN EXISTS (SELECT 1 FROM head)
-  BEGIN SELECT RAISE(ABORT, 'the head is never replaced'); END;
-CREATE TRIGGER head_only_grows BEFORE UPDATE ON head
-  WHEN NEW.size <> OLD.size + 1
-  BEGIN SELECT RAISE(ABORT, 'the journal grows by one entry at a time'); END;
-CREATE TRIGGER head_not_deleted BEFORE DELETE ON head
-  BEGIN SELECT RAISE(ABORT, 'the head is never deleted'); END;
-"""
-
-FIRST_HEAD = """
-INSERT INTO head (one, size, root) VALUES
-  (1, 0, x'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
-"""
-"""The empty tree (RFC 9162, 2.1.1)."""
+HAS_REVISION = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'alembic_version'"
+REVISION = "SELECT version_num FROM alembic_version"
+FILES = "PRAGMA database_list"
 
 # Appending
 
@@ -113,13 +53,23 @@ MOVE_HEAD = "UPDATE head SET size = ?, root = ?"
 
 # Charging
 
-DEBIT_OF_REQUEST = "SELECT seq, body FROM entry WHERE kind = 'debit' AND request = ?"
+# The plus sign takes the column's type away, which kept an index from being used.
+DEBIT_OF_REQUEST = """
+SELECT paid.seq, paid.body, kept.seq, kept.body
+FROM entry AS paid
+LEFT JOIN entry AS written ON written.kind = 'release' AND written.debit = +paid.seq
+LEFT JOIN release AS kept ON kept.seq = coalesce(json_extract(paid.body, '$.repeats'), written.seq)
+WHERE paid.kind = 'debit' AND paid.request = ?
+"""
 DEBIT_OF_QUESTION = """
-SELECT seq, body FROM entry WHERE kind = 'debit' AND question = ? AND consumer = ?
+SELECT paid.seq, paid.body, kept.seq, kept.body
+FROM entry AS paid
+LEFT JOIN entry AS written ON written.kind = 'release' AND written.debit = +paid.seq
+LEFT JOIN release AS kept ON kept.seq = coalesce(json_extract(paid.body, '$.repeats'), written.seq)
+WHERE paid.kind = 'debit' AND paid.question = ? AND paid.consumer = ?
 """
 DEBIT_AT = "SELECT seq, body FROM entry WHERE seq = ? AND kind = 'debit'"
-# CROSS JOIN keeps the order of tables: SQLite would begin with all releases. The plus sign takes
-# the column's type away, which kept the index from being used.
+# CROSS JOIN keeps the order of tables: SQLite would begin with all releases.
 FIRST_RELEASE_OF_QUESTION = """
 SELECT release.seq, release.body, paid.body
 FROM entry AS paid
@@ -133,7 +83,6 @@ SELECT release.seq, release.body
 FROM entry AS written JOIN release ON release.seq = written.seq
 WHERE written.kind = 'release' AND written.debit = ?
 """
-RELEASE_AT = "SELECT body FROM release WHERE seq = ?"
 ADD_RELEASE = "INSERT INTO release (seq, body) VALUES (?, ?)"
 ACCOUNT = """
 SELECT academic_year, consumer, view, cap, spent, epsilon, delta, valid_until, approved_by,
@@ -150,7 +99,7 @@ WHERE academic_year = :academic_year AND consumer = :consumer AND view = :view
 # Adopting declarations
 
 LAST_DECLARATIONS = """
-SELECT json_extract(body, '$.digest') FROM entry WHERE kind = 'declarations'
+SELECT seq, json_extract(body, '$.digest') FROM entry WHERE kind = 'declarations'
 ORDER BY seq DESC LIMIT 1
 """
 OPEN_ACCOUNT = """
@@ -158,29 +107,60 @@ INSERT INTO account (academic_year, consumer, view, cap, spent, epsilon, delta, 
                      approved_by, withdrawn)
 VALUES (:academic_year, :consumer, :view, :cap, 0, :epsilon, :delta, :valid_until, :approved_by, 0)
 """
+TAKE_IN_ACCOUNT = """
+INSERT INTO account (academic_year, consumer, view, cap, spent, epsilon, delta, valid_until,
+                     approved_by, withdrawn)
+VALUES (:academic_year, :consumer, :view, :cap, :spent, :epsilon, :delta, :valid_until,
+        :approved_by, :withdrawn)
+"""
 CHANGE_ACCOUNT = """
 UPDATE account SET cap = :cap, epsilon = :epsilon, delta = :delta, valid_until = :valid_until,
                    approved_by = :approved_by, withdrawn = 0
 WHERE academic_year = :academic_year AND consumer = :consumer AND view = :view
 """
+CLOSE_ACCOUNTS = "UPDATE account SET spent = cap WHERE spent < cap"
 WITHDRAW_ACCOUNT = """
 UPDATE account SET withdrawn = 1 WHERE academic_year = ? AND consumer = ? AND view = ?
 """
 
 # Reading
 
-ALL_ACCOUNTS = """
+READS = Reads(
+    head=HEAD,
+    accounts="""
 SELECT academic_year, consumer, view, cap, spent, epsilon, delta, valid_until, approved_by,
        withdrawn
 FROM account ORDER BY academic_year, consumer, view
-"""
-BODIES = "SELECT body FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?"
-# As bytes: what was tampered with need not be text.
-LAST_ENTRY = "SELECT coalesce(max(seq), -1) FROM entry"
-RAW_ENTRIES = """
+""",
+    bodies="SELECT body FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?",
+    last_entry="SELECT coalesce(max(seq), -1) FROM entry",
+    last_declarations=LAST_DECLARATIONS,
+    debit_of_request=DEBIT_OF_REQUEST,
+    debits="""
+SELECT paid.body, written.body
+FROM entry AS paid
+LEFT JOIN entry AS written ON written.kind = 'release' AND written.debit = +paid.seq
+WHERE paid.kind = 'debit' AND paid.seq < ?
+ORDER BY paid.seq DESC LIMIT ?
+""",
+    debits_of="""
+SELECT paid.body, written.body
+FROM entry AS paid
+LEFT JOIN entry AS written ON written.kind = 'release' AND written.debit = +paid.seq
+WHERE paid.kind = 'debit' AND paid.consumer = ? AND paid.seq < ?
+ORDER BY paid.seq DESC LIMIT ?
+""",
+    record_of_request="""
+SELECT paid.body, written.body
+FROM entry AS paid
+LEFT JOIN entry AS written ON written.kind = 'release' AND written.debit = +paid.seq
+WHERE paid.kind = 'debit' AND paid.request = ?
+""",
+    raw_entries="""
 SELECT seq, CAST(body AS BLOB) FROM entry WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?
-"""
-RAW_RELEASES = "SELECT seq, body FROM release WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-RAW_NODES = """
+""",
+    raw_releases="SELECT seq, body FROM release WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+    raw_nodes="""
 SELECT number, hash FROM node WHERE level = ? AND number > ? AND number < ? ORDER BY number LIMIT ?
-"""
+""",
+)

@@ -24,6 +24,7 @@ from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
 from dpanalytics.query.plan import Plan, Planner, expected_margin
 from dpanalytics.query.release import check_snapshots, release
 from dpanalytics.query.request import Question
+from dpanalytics.query.timing import at_once
 from dpanalytics.schema.budget import Consumer
 from dpanalytics.schema.purpose import REFUSED_PURPOSES
 from dpanalytics.schema.view import View
@@ -125,6 +126,8 @@ class Desk:
     planner: Planner
     clock: Callable[[], datetime]
     """The time in UTC; an estimate says by it whether a grant has run out."""
+    hold_back: Callable[[Callable[[], bytes]], bytes] = at_once
+    """Does what reads rows, and returns or raises at a time that tells nothing of them."""
 
     def estimate(self, question: Question) -> Estimate:
         """Price, margins and what the budget would hold after; reads no rows, costs nothing.
@@ -175,11 +178,24 @@ class Desk:
         debited = self._debit(request_id, plan, question.purpose)
         if isinstance(debited, Recorded):
             return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
-        # 4. Read rows and draw noise, once, under the ticket.
-        body = release(plan, debited)
+        # 4. Read rows and draw noise, once, under the ticket. Held back before anything is written:
+        #    the journal's clock, and whoever looks for the release, must not learn the true time.
+        body = self.hold_back(lambda: release(plan, debited))
         # 5. Record before anybody sees; where two raced, both return the first one's bytes.
         recorded = self.ledger.record(debited, body)
         return Answered(recorded.request_id, recorded.body, recorded.charged, plan.cost)
+
+    def recorded(self, question: Question, *, request_id: str) -> Answered | None:
+        """The answer that is recorded to a question asked before; reads no rows, charges nothing.
+
+        None where `answer` would have to charge, or would refuse the request id.
+
+        Raises:
+            PurposeRefused, RequestError, SnapshotError, GrantMissing: as `answer`.
+        """
+        self._check_purpose(question)
+        plan, _ = self._plan(question)
+        return self._stored(request_id, plan)
 
     def _check_purpose(self, question: Question) -> None:
         """Refuse what policy 2.3b and 2.5 forbid, and what the consumer is not declared for."""

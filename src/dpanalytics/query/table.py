@@ -43,9 +43,9 @@ def to_hesa_frame(content: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def to_csv(frame: pl.DataFrame) -> str:
-    """CSV in which no cell can start a formula in a spreadsheet."""
+    """CSV (RFC 4180) in which no cell can start a formula in a spreadsheet."""
     text = [name for name, dtype in frame.schema.items() if dtype == pl.String]
-    return frame.with_columns(_inert(name) for name in text).write_csv()
+    return frame.with_columns(_inert(name) for name in text).write_csv(line_terminator="\r\n")
 
 
 def _inert(name: str) -> pl.Expr:

@@ -15,6 +15,7 @@
 | sqlyears.py | what a column tells of the academic year |
 | sqlorigins.py | where among joined tables the academic year comes from |
 | sqlcheck.py | the check that a row of a view depends on one student's records of one year |
+| access.py | the declaration of who may do what, by claims of the university's sign-in |
 | declared.py | reads schemas/ and budgets/, checks them against each other |
 | jsonschema.py | JSON Schemas of the declarations, for editors |
 

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from dpanalytics.errors import DeclarationError
+from dpanalytics.schema.access import Access
 from dpanalytics.schema.budget import Caps, Consumer
 from dpanalytics.schema.purpose import REFUSED_PURPOSES
 from dpanalytics.schema.source import Declaration, Source
@@ -24,6 +25,7 @@ SOURCES = "schemas/sources"
 VIEWS = "schemas/views"
 BUDGETS = "budgets"
 CAPS = "caps"
+ACCESS = "access"
 
 MAX_BYTES = 1_000_000
 """Largest declaration file."""
@@ -39,6 +41,7 @@ class Declarations:
     views: Mapping[str, CheckedView]
     consumers: Mapping[str, Consumer]
     caps: Caps
+    access: Access
     digest: str
     """SHA-256 in hex over names and bytes of all files; the journal records it."""
 
@@ -73,9 +76,10 @@ def read_declarations(root: Path) -> Declarations:
         except DeclarationError as error:
             raise DeclarationError(f"{file.place}: {error}") from None
         _same_years(file.place, view.name, views)
-    caps, consumers = _budgets(budget_files)
+    caps, access, consumers = _budgets(budget_files)
+    _check_access(access, consumers)
     for file in budget_files:
-        if file.stem != CAPS:
+        if file.stem in consumers:
             _same_name(file, consumers[file.stem].consumer)
             _check_grants(file.place, consumers[file.stem], views, caps)
     return Declarations(
@@ -83,6 +87,7 @@ def read_declarations(root: Path) -> Declarations:
         views=MappingProxyType(views),
         consumers=MappingProxyType(consumers),
         caps=caps,
+        access=access,
         digest=_digest((*source_files, *view_files, *budget_files)),
     )
 
@@ -163,17 +168,29 @@ def _files(root: Path, folder: str) -> tuple[_File, ...]:
         raise DeclarationError(f"{folder}: can't be read ({error.strerror})") from None
 
 
-def _budgets(files: Iterable[_File]) -> tuple[Caps, dict[str, Consumer]]:
+def _budgets(files: Iterable[_File]) -> tuple[Caps, Access, dict[str, Consumer]]:
     caps: Caps | None = None
+    access = Access()
     consumers: dict[str, Consumer] = {}
     for file in files:
         if file.stem == CAPS:
             caps = parse_declaration(file.content, Caps, file.place)
+        elif file.stem == ACCESS:
+            access = parse_declaration(file.content, Access, file.place)
         else:
             consumers[file.stem] = parse_declaration(file.content, Consumer, file.place)
     if caps is None:
         raise DeclarationError(f"{BUDGETS}: has no {CAPS}.yaml; every academic year needs a cap")
-    return caps, consumers
+    return caps, access, consumers
+
+
+def _check_access(access: Access, consumers: Mapping[str, Consumer]) -> None:
+    for number, entitlement in enumerate(access.entitlements):
+        if unknown := [name for name in entitlement.consumers if name not in consumers]:
+            raise DeclarationError(
+                f"{BUDGETS}/{ACCESS}.yaml, entitlements.{number}.consumers: {unknown[0]}; "
+                f"must be one of {_list(consumers)}"
+            )
 
 
 def _same_name(file: _File, declared: str) -> None:

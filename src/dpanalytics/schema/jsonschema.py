@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from dpanalytics.schema.access import Access
 from dpanalytics.schema.budget import Caps, Consumer
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.view import View
@@ -21,6 +22,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "view": View,
     "consumer": Consumer,
     "caps": Caps,
+    "access": Access,
 }
 """Each kind of declaration with its model; the name is also the name of the file."""
 

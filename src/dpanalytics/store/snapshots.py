@@ -113,6 +113,18 @@ class SnapshotStore:
         folder = self._folder(view, academic_year)
         return tuple(sorted(n for n in _numbers(folder) if (folder / f"v{n}.json").exists()))
 
+    def standing(self) -> tuple[Path, ...]:
+        """The files of all current snapshots, with their pointers; to be copied elsewhere.
+
+        Raises:
+            SnapshotError: a pointer is damaged.
+        """
+        files = []
+        for pointer in sorted(self._root.glob("*/*/current")):
+            version = _current_version(pointer.parent)
+            files += [pointer, *(pointer.with_name(f"v{version}.{k}") for k in ("json", "parquet"))]
+        return tuple(files)
+
     @contextmanager
     def building(self, view: str) -> Iterator["Workshop"]:
         """The right to build snapshots of the view; drafts not published are gone at the end.

@@ -126,6 +126,18 @@ class SourceStore:
             return pl.LazyFrame(schema=schema)
         return pl.scan_parquet(paths, glob=False)
 
+    def standing(self) -> tuple[Path, ...]:
+        """The files of all loads that stand, with their manifests; to be copied elsewhere.
+
+        Raises:
+            IngestError: a manifest is damaged.
+        """
+        files = []
+        for manifest in sorted(self._root.glob("*/manifest.json")):
+            name = manifest.parent.name
+            files += [manifest, *(self._path(name, load.id) for load in self.loads(name))]
+        return tuple(files)
+
     @contextmanager
     def writing(self, name: str) -> Iterator["Draft"]:
         """The right to write one load of a source; a draft that is not kept is gone at the end.

@@ -1,11 +1,14 @@
-"""Key files: 32 random bytes that only their owner may read.
+"""Key files: 32 random bytes that only their owner may read; pseudonym key and vault key alike.
 
-A key is made once and never replaced here: another key means other pseudonyms.
+A key is never overwritten in passing: under another pseudonym key students have other pseudonyms,
+and under another vault key no identity opens. It changes by rotation only: the next key lies
+beside the old one, as `<name>.next`, until nothing needs the old one, and then takes its place.
 """
 
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 
 from dpanalytics.errors import ConfigurationError
@@ -14,31 +17,63 @@ KEY_BYTES = 32
 
 
 def create_key(path: Path) -> None:
-    """Write a new random key, mode 0600; it is on the disk when this returns.
+    """Write a new random key, mode 0600, whole or not at all; on the disk when this returns.
 
     Raises:
         ConfigurationError: there is a file already, which stays as it is, or none can be made.
     """
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    except OSError as error:
+        raise ConfigurationError(f"key {path}: can't be made: {error.strerror}") from error
+    draft = Path(name)
+    try:
+        with os.fdopen(file, "wb") as opened:
+            opened.write(secrets.token_bytes(KEY_BYTES))
+            opened.flush()
+            os.fchmod(opened.fileno(), 0o600)
+            os.fsync(opened.fileno())
+        path.hardlink_to(draft)  # unlike a rename, a link replaces nothing
     except FileExistsError:
         raise ConfigurationError(f"key {path}: exists already, and is never overwritten") from None
     except OSError as error:
-        raise ConfigurationError(f"key {path}: can't be made: {error.strerror}") from error
-    try:
-        with os.fdopen(file, "wb") as opened:
-            os.fchmod(opened.fileno(), 0o600)
-            opened.write(secrets.token_bytes(KEY_BYTES))
-            opened.flush()
-            os.fsync(opened.fileno())
-    except OSError as error:
-        path.unlink(missing_ok=True)
         raise ConfigurationError(f"key {path}: can't be written: {error.strerror}") from error
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
     finally:
-        os.close(directory)
+        draft.unlink()
+    _sync_directory(path.parent)
+
+
+def next_key(path: Path) -> Path:
+    """Where the key lies that is to take the place of the one at `path`."""
+    return path.with_name(f"{path.name}.next")
+
+
+def prepare_rotation(path: Path) -> None:
+    """Make the key that is to take the place of the one at `path`; a second call changes nothing.
+
+    Raises:
+        ConfigurationError: the present key is not usable, or no key can be made.
+    """
+    read_key(path)
+    if not next_key(path).exists():
+        create_key(next_key(path))
+
+
+def finish_rotation(path: Path) -> None:
+    """Let the next key take the place of the one at `path`, which is gone for good.
+
+    Call it when nothing is left under the old key. Killed before, both keys are there; after, the
+    new one alone. Copies of the old key, in a backup say, are the operator's to destroy.
+
+    Raises:
+        ConfigurationError: there is no next key, or it can't be put in place.
+    """
+    read_key(next_key(path))
+    try:
+        next_key(path).replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise ConfigurationError(f"key {path}: can't be replaced: {error.strerror}") from error
 
 
 def read_key(path: Path) -> bytes:
@@ -65,3 +100,11 @@ def read_key(path: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise ConfigurationError(f"key {path}: must hold {KEY_BYTES} bytes")
     return key
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,185 @@
+"""The description of the routes (OpenAPI 3.1): their responses, headers and examples.
+
+The document that is served is the one in docs/openapi.json; this module writes it, too:
+`python -m dpanalytics.api.described > docs/openapi.json`.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from dpanalytics.api import examples
+from dpanalytics.api.answers import Form
+from dpanalytics.api.problems import MEDIA_TYPE, Problem
+from dpanalytics.query.request import Question
+
+TITLE = "dpanalytics: macro door"
+VERSION = "1"
+SUMMARY = "Aggregate questions about students, answered with noise, under a budget."
+SCHEMAS = "#/components/schemas/"
+
+Response = dict[str, Any]
+
+BODY: Mapping[str, Any] = {
+    "required": True,
+    "description": "A question: a closed language, see docs/questions.md. At most 1 MiB.",
+    "content": {
+        "application/json": {
+            "schema": {"$ref": SCHEMAS + "Question"},
+            "examples": examples.QUESTIONS,
+        }
+    },
+}
+"""The body of an estimate and of a release."""
+
+RETRY_AFTER = {
+    "description": "Seconds after which asking again makes sense.",
+    "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    "example": "1",
+}
+CHALLENGE = {
+    "description": "What sign-in is wanted (RFC 6750).",
+    "schema": {"type": "string"},
+    "example": 'Bearer realm="dpanalytics"',
+}
+ALLOW = {
+    "description": "Methods of this address.",
+    "schema": {"type": "string"},
+    "example": "GET",
+}
+VARY = {
+    "description": "What of a request decides the form.",
+    "schema": {"type": "string"},
+    "example": "Accept",
+}
+SNAPSHOTS = {
+    "description": "Names of the snapshots that the answer is of; with every form but JSON, "
+    "which holds them itself.",
+    "schema": {"type": "string"},
+    "example": "enrolments@2013/14#1-5f0c9a7e21d4",
+}
+LINK = {
+    "description": "Where the next page is, as relation next (RFC 8288); none on the last one.",
+    "schema": {"type": "string"},
+    "example": '</v1/releases?limit=50&before=41>; rel="next"',
+}
+RELEASED = {
+    "Location": {
+        "description": "Where the answer can be had again, by those who may ask as the consumer.",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+        "example": f"/v1/releases/{examples.KEY}",
+    },
+    "Dpanalytics-Charged": {
+        "description": "Whether this request spent budget.",
+        "required": True,
+        "schema": {"type": "string", "enum": ["true", "false"]},
+        "example": "true",
+    },
+    "Dpanalytics-Request-Id": {
+        "description": "The id that the debit stands under: the key, or an earlier one of the "
+        "same question.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": examples.KEY,
+    },
+}
+FETCHED_AGAIN = {
+    "fetchedAgain": {
+        "operationId": "get_release",
+        "description": "The same answer, as often as one likes, in any form.",
+        "parameters": {"request_id": "$response.header.Dpanalytics-Request-Id"},
+    }
+}
+
+
+def of_json(description: str, example: object, *, headers: Response | None = None) -> Response:
+    """A response in JSON, whose shape the route tells."""
+    content = {"application/json": {"examples": {"told": {"value": example}}}}
+    return {"description": description, "content": content, "headers": headers or {}}
+
+
+def of_answer(description: str, model: object, *told: object, released: bool) -> Response:
+    """A response that holds an answer, in any of its forms."""
+    text = {"type": "string"}
+    binary = {"type": "string", "format": "binary"}
+    response: Response = {
+        "description": description,
+        "model": model,
+        "headers": {"Vary": VARY, "Dpanalytics-Snapshots": SNAPSHOTS} | (RELEASED if released else {}),
+        "content": {
+            Form.JSON.value: {
+                "examples": {f"told{n}" if n else "told": {"value": v} for n, v in enumerate(told)}
+            },
+            Form.CSV.value: {"schema": text, "examples": {"table": {"value": examples.CSV}}},
+            Form.PARQUET.value: {"schema": binary},
+            Form.ARROW.value: {"schema": binary},
+        },
+    }
+    return response | ({"links": FETCHED_AGAIN} if released else {})
+
+
+def refusals(*slugs: str) -> dict[int | str, Response]:
+    """The problems that a route may answer, by status, each with an example."""
+    told: dict[int | str, Response] = {}
+    for slug in slugs:
+        problem = examples.PROBLEMS[slug]
+        response = told.setdefault(
+            problem.status,
+            {
+                "description": "",
+                "headers": {},
+                "content": {
+                    MEDIA_TYPE: {"schema": {"$ref": SCHEMAS + Problem.__name__}, "examples": {}}
+                },
+            },
+        )
+        titles = filter(None, (response["description"], f"{problem.title} (`{slug}`)"))
+        response["description"] = "; ".join(titles)
+        if problem.retry_after is not None:
+            response["headers"]["Retry-After"] = RETRY_AFTER
+        if problem.status == 401:
+            response["headers"]["WWW-Authenticate"] = CHALLENGE
+        response["content"][MEDIA_TYPE]["examples"][slug] = {
+            "value": problem.model_dump(exclude_none=True)
+        }
+    return told
+
+
+def describe(app: FastAPI) -> None:
+    """Have an application serve this description at /openapi.json.
+
+    The framework's own shapes of refusals are left out: every refusal here is a problem document.
+    """
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  as FastAPI documents it
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    described = get_openapi(
+        title=TITLE, version=VERSION, summary=SUMMARY, routes=app.routes, license_info={"name": "MIT", "identifier": "MIT"}
+    )
+    schemas = described["components"]["schemas"]
+    for model in (Question, Problem):
+        shape = model.model_json_schema(ref_template=SCHEMAS + "{model}")
+        schemas |= shape.pop("$defs", {})
+        schemas[model.__name__] = shape
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    described["components"]["schemas"] = dict(sorted(schemas.items()))
+    return described
+
+
+def operation_name(route: APIRoute) -> str:
+    """The name of an operation: that of its function."""
+    return route.name

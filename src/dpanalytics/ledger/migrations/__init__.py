@@ -1,0 +1,1 @@
+"""Revisions of the journal's tables, one a file, each with its SQL for SQLite and PostgreSQL."""

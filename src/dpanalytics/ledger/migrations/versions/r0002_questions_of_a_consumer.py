@@ -1,0 +1,13 @@
+"""An index over the questions of a consumer, for lists of its releases."""
+
+from alembic import op
+
+from dpanalytics.ledger.upgrade import run_sql
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Make it."""
+    run_sql(op, __file__)
