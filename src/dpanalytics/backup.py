@@ -191,7 +191,7 @@ def restore(
         # 3. The home, still under another name.
         write_settings(staged / SETTINGS_FILE, draft)
         for directory in ("store/sources", "store/snapshots", "consent", "keys"):
-            (draft / directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(draft / directory)
         with _journal_in(staged, manifest.head) as evidence:
             receive(draft, evidence)
         closed = not nothing_answered_since
@@ -219,7 +219,7 @@ def copy_keys(source: Path, target: Path) -> tuple[Path, ...]:
     if not keys:
         raise ConfigurationError(f"{source}: holds no key")
     try:
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(target)
         for key in keys:
             _copy(key, target / key.name)
     except FileExistsError as error:
@@ -323,7 +323,7 @@ def _copy_store(root: Path, target: Path, opened: Callable[[Path], Store]) -> di
     """
     for _ in range(ATTEMPTS):
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(mode=0o700, parents=True)
+        _make(target)
         try:
             files = opened(root).standing()
             copied = {
@@ -383,7 +383,7 @@ def _copy(source: Path, target: Path) -> Sealed:
 
 def _write(parts: Iterable[bytes], target: Path) -> Sealed:
     """Write a new file, 0600, which is on the disk when this returns."""
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(target.parent)
     digest, size = hashlib.sha256(), 0
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(target, flags, 0o600), "wb") as file:
@@ -394,6 +394,13 @@ def _write(parts: Iterable[bytes], target: Path) -> Sealed:
         file.flush()
         os.fsync(file.fileno())
     return Sealed(size, digest.hexdigest())
+
+
+def _make(directory: Path) -> None:
+    """Make the directory and those above it, each 0700, which `mkdir` gives to the last only."""
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(mode=0o700)
 
 
 def _sync(directory: Path) -> None:

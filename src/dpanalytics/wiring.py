@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dpanalytics.access.tokens import TokenChecker, token_checker
 from dpanalytics.backup import Manifest, Restored, back_up, copy_keys, restore
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.table import ConsentState, ConsentTable
@@ -20,7 +21,14 @@ from dpanalytics.errors import DeclarationError, RequestError, SnapshotError
 from dpanalytics.ingest.load import LoadReport, load_file
 from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
 from dpanalytics.ledger.evidence import Evidence
-from dpanalytics.ledger.journal import Account, Head, SqliteJournal, create_journal
+from dpanalytics.ledger.journal import (
+    Account,
+    Head,
+    Journal,
+    ReleaseRecord,
+    create_journal,
+    open_journal,
+)
 from dpanalytics.ledger.transfer import receive_sqlite
 from dpanalytics.ledger.verify import Verification, verify
 from dpanalytics.query.answer import Answered, Desk
@@ -101,7 +109,7 @@ class Steward:
 
     declarations: Declarations
     _settings: Settings
-    _journal: SqliteJournal
+    _journal: Journal
 
     def load(self, source: str, file: Path, *, progress: Progress | None = None) -> LoadReport:
         """Load a file as its source declares; all or nothing.
@@ -190,7 +198,7 @@ class Steward:
 class Auditor:
     """What an auditor does: read and verify the journal."""
 
-    _journal: SqliteJournal
+    _journal: Journal
 
     def entries(self, *, kind: str | None = None) -> Iterator[Mapping[str, object]]:
         """Entries in their order, as dictionaries."""
@@ -221,9 +229,7 @@ def open_steward(settings: Settings) -> Iterator[Steward]:
 class MacroDoor:
     """All that the macro service does, for every consumer; holds no key, and threads share it."""
 
-    def __init__(
-        self, declarations: Declarations, settings: Settings, journal: SqliteJournal
-    ) -> None:
+    def __init__(self, declarations: Declarations, settings: Settings, journal: Journal) -> None:
         """Over declarations that the journal has adopted."""
         self.declarations = declarations
         self._settings = settings
@@ -281,9 +287,13 @@ class MacroDoor:
 
     def releases(
         self, *, consumers: frozenset[str] | None, before: int | None, limit: int
-    ) -> "tuple[ReleaseRecord, ...]":
+    ) -> tuple[ReleaseRecord, ...]:
         """What was asked and answered, newest first, without the answers; of all with None."""
         return self._journal.releases(consumers=consumers, before=before, limit=limit)
+
+    def record(self, request_id: str) -> "ReleaseRecord | None":
+        """What an auditor is told of one question, whoever asked it."""
+        return self._journal.release_record(request_id, consumers=None)
 
     def check_ready(self) -> None:
         """Say whether a question could be answered now.
@@ -296,10 +306,8 @@ class MacroDoor:
         if not any(self.snapshots(view) for view in self._views):
             raise SnapshotError("no view has a snapshot; the data steward builds them")
 
-    def token_checker(self) -> "TokenChecker":
+    def token_checker(self) -> TokenChecker:
         """Who signs in here, and as what."""
-        from dpanalytics.access.tokens import token_checker  # noqa: PLC0415
-
         return token_checker(self._settings, self.declarations.access, clock=utc_now)
 
     def _current(self, view: View, academic_year: str) -> Snapshot:
@@ -410,6 +418,6 @@ def restore_home(
 
 
 @contextmanager
-def _journal(settings: Settings) -> Iterator[SqliteJournal]:
-    with SqliteJournal(settings.database, clock=utc_now) as journal:
+def _journal(settings: Settings) -> Iterator[Journal]:
+    with open_journal(settings, clock=utc_now) as journal:
         yield journal

@@ -84,7 +84,7 @@ def test_an_envelope_belongs_to_its_record_and_its_part():
 def test_parts_of_two_envelopes_do_not_fit_together():
     """Not the header and key of one with the ciphertext of another, in any cut."""
     one, two = sealed(b"Ada"), sealed(b"Eve")
-    for cut in range(len(FORMAT) + 18, len(one)):
+    for cut in range(len(FORMAT) + 19, len(one)):
         with pytest.raises(VaultError):
             opened(one[:cut] + two[cut:])
 

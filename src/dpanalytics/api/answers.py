@@ -155,28 +155,43 @@ def _weight(form: Form, ranges: Sequence[MediaRange]) -> int:
     return max(named)[1] if named else 0
 
 
-def represented(body: bytes, *, form: Form, rounding: Rounding) -> bytes:
-    """A recorded answer in a form; the same bytes for the same answer, form and rounding.
+@dataclass(frozen=True)
+class Represented:
+    """An answer as a table."""
+
+    content: bytes
+    """The same for the same answer, form and rounding."""
+    snapshots: tuple[str, ...]
+    """Names of the snapshots that it is of."""
+
+
+def represented(body: bytes, *, form: Form, rounding: Rounding) -> Represented:
+    """A recorded answer as a table; its JSON needs none of this.
 
     Args:
         body: the recorded answer, canonical JSON.
-        form: one of those offered for the rounding.
+        form: CSV, Parquet or Arrow.
         rounding: as the command line's `--mode`.
+
+    Raises:
+        ValueError: the form is no table.
     """
-    if form is Form.JSON:
-        return body
     content: dict[str, Any] = json.loads(body)
+    snapshots = tuple(content["question"]["snapshots"])
     frame = to_hesa_frame(content) if rounding is Rounding.HESA else to_frame(content)
-    if form is Form.CSV:
-        return to_csv(frame).encode()
     table = frame.to_arrow().replace_schema_metadata(metadata_of(content, rounding))
     target = io.BytesIO()
-    if form is Form.PARQUET:
-        pq.write_table(table, target)
-    else:
-        with pa.ipc.new_stream(target, table.schema) as stream:
-            stream.write_table(table)
-    return target.getvalue()
+    match form:
+        case Form.CSV:
+            target.write(to_csv(frame).encode())
+        case Form.PARQUET:
+            pq.write_table(table, target)
+        case Form.ARROW:
+            with pa.ipc.new_stream(target, table.schema) as stream:
+                stream.write_table(table)
+        case Form.JSON:
+            raise ValueError("JSON is the recorded answer itself")
+    return Represented(target.getvalue(), snapshots)
 
 
 def metadata_of(content: Mapping[str, Any], rounding: Rounding) -> dict[str, str]:
@@ -184,7 +199,7 @@ def metadata_of(content: Mapping[str, Any], rounding: Rounding) -> dict[str, str
     return {
         "dpanalytics.format": str(content["format"]),
         "dpanalytics.digest": str(content["digest"]),
-        "dpanalytics.snapshots": ",".join(snapshots_of(content)),
+        "dpanalytics.snapshots": ",".join(content["question"]["snapshots"]),
         "dpanalytics.title": str(content["title"]),
         "dpanalytics.population": str(content["population"]),
         "dpanalytics.confidence": str(content["confidence"]),
@@ -192,8 +207,3 @@ def metadata_of(content: Mapping[str, Any], rounding: Rounding) -> dict[str, str
         "dpanalytics.rounding": rounding.value,
         "dpanalytics.notes": "\n".join(content["notes"]),
     }
-
-
-def snapshots_of(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the snapshots that an answer is of."""
-    return tuple(content["question"]["snapshots"])

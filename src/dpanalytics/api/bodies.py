@@ -146,7 +146,9 @@ def view_body(
         academic_years=list(view.academic_years),
         dimensions=[_dimension(d) for d in (*((year,) if year else ()), *view.dimensions)],
         measures=[_measure(m) for m in view.measures],
-        contributions=[ContributionBody(by=list(c.by), groups=c.groups) for c in view.contributions],
+        contributions=[
+            ContributionBody(by=list(c.by), groups=c.groups) for c in view.contributions
+        ],
         snapshots=[
             SnapshotBody(academic_year=s.academic_year, snapshot=s.id, data_as_of=s.built_at)
             for s in snapshots
@@ -268,7 +270,9 @@ class RowBody(Body):
     margin: float
     low: float
     high: float
-    swamped: bool = Field(description="Whether the margin is so wide that the estimate says little.")
+    swamped: bool = Field(
+        description="Whether the margin is so wide that the estimate says little."
+    )
     students: int | None = Field(description="Noisy count beneath a mean, rate or quantile.")
 
 
@@ -304,6 +308,9 @@ class RecordBody(Body):
     repeats: int | None = Field(
         description="Number of the journal's entry of the release that was told again."
     )
+
+
+Told = Annotated[AnswerBody | RecordBody, Field(discriminator="format")]
 
 
 class RecordsBody(Body):
@@ -378,9 +385,7 @@ def budget_body(consumer: str, accounts: Iterable[Account]) -> BudgetBody:
             GrantBody(**_account(a), view=a.view or "", valid_until=a.valid_until) for a in grants
         ],
         caps=[
-            AccountBody(**_account(a))
-            for a in held
-            if a.kind == "cap" and a.academic_year in years
+            AccountBody(**_account(a)) for a in held if a.kind == "cap" and a.academic_year in years
         ],
     )
 

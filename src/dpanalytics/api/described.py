@@ -111,7 +111,8 @@ def of_answer(description: str, model: object, *told: object, released: bool) ->
     response: Response = {
         "description": description,
         "model": model,
-        "headers": {"Vary": VARY, "Dpanalytics-Snapshots": SNAPSHOTS} | (RELEASED if released else {}),
+        "headers": {"Vary": VARY, "Dpanalytics-Snapshots": SNAPSHOTS}
+        | (RELEASED if released else {}),
         "content": {
             Form.JSON.value: {
                 "examples": {f"told{n}" if n else "told": {"value": v} for n, v in enumerate(told)}
@@ -167,7 +168,11 @@ def describe(app: FastAPI) -> None:
 
 def _document(app: FastAPI) -> dict[str, Any]:
     described = get_openapi(
-        title=TITLE, version=VERSION, summary=SUMMARY, routes=app.routes, license_info={"name": "MIT", "identifier": "MIT"}
+        title=TITLE,
+        version=VERSION,
+        summary=SUMMARY,
+        routes=app.routes,
+        license_info={"name": "MIT", "identifier": "MIT"},
     )
     schemas = described["components"]["schemas"]
     for model in (Question, Problem):

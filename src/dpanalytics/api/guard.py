@@ -145,8 +145,10 @@ class KnownHosts:
 def _without_port(host: str) -> str:
     """The name or address of a host, in lower case; brackets of an IPv6 address are kept."""
     name, colon, port = host.lower().rpartition(":")
-    return name if colon and port.isdigit() and (":" not in name or name[-1] == "]") else (
-        host.lower()
+    return (
+        name
+        if colon and port.isdigit() and (":" not in name or name[-1] == "]")
+        else (host.lower())
     )
 
 

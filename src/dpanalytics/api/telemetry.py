@@ -7,14 +7,16 @@ engine's may echo a cell (gate 10). An error is told by its class and by the pla
 came through.
 """
 
+import asyncio
 import json
 import logging
 import os
 import secrets
 import sys
+import threading
 import traceback
-import warnings
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, TextIO
@@ -77,14 +79,19 @@ class Count(Protocol):
     """Counts one request."""
 
     def __call__(
-        self, *, route: str, method: str, status: int, problem: str | None, charged: bool | None
+        self,
+        *,
+        route: str,
+        method: str,
+        status: int,
+        problem: str | None,
+        charged: bool | None,
+        seconds: float,
     ) -> None:
-        """A request that has been answered; `charged` is None where it asked for no release."""
+        """A request that has been answered; `charged` is None where no release was."""
 
 
-def line_writer(
-    stream: TextIO, *, least: str, clock: Callable[[], datetime]
-) -> Write:
+def line_writer(stream: TextIO, *, least: str, clock: Callable[[], datetime]) -> Write:
     """Writes JSON lines of at least the severity `least` to a stream, one write a line."""
     lowest = logging.getLevelNamesMapping()[least.upper()]
 
@@ -122,6 +129,8 @@ class SafeHandler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if record.name.partition(".")[0] == OURS:
             event = record.getMessage()
+        elif isinstance(record.msg, OSError):  # the server's address can't be had
+            event = record.msg.strerror or type(record.msg).__name__
         elif isinstance(record.msg, str) and record.msg in FOREIGN:
             event = record.getMessage().strip()
         else:
@@ -133,6 +142,62 @@ class SafeHandler(logging.Handler):
             self._write(event, level=record.levelname.lower(), **told)
         except Exception:  # noqa: S110  a log that can't be written must stop nothing
             pass
+
+
+@contextmanager
+def logging_to(write: Write) -> Iterator[None]:
+    """Have all that this process logs, warns of or fails with go through `write`, and only there.
+
+    Undone at the end, for whoever called.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    handler = SafeHandler(write)
+
+    def uncaught(
+        _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
+    ) -> None:
+        write("uncaught", level="error", **told_of(error))
+
+    def in_thread(told: threading.ExceptHookArgs) -> None:
+        if told.exc_value is not None and not isinstance(told.exc_value, SystemExit):
+            write("uncaught in a thread", level="error", **told_of(told.exc_value))
+
+    def unraisable(told: "sys.UnraisableHookArgs") -> None:
+        if told.exc_value is not None:
+            write("uncaught in clearing up", level="error", **told_of(told.exc_value))
+
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG)
+    logging.captureWarnings(True)
+    sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, in_thread, unraisable
+    try:
+        yield
+    finally:
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+@contextmanager
+def standard_error() -> Iterator[TextIO]:
+    """Standard error for the log alone: what an engine prints there by itself goes nowhere.
+
+    An engine in Rust prints its panics, with their messages, past Python.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8", errors="backslashreplace") as stream:
+            yield stream
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def told_of(error: BaseException) -> dict[str, object]:
@@ -192,7 +257,9 @@ class RequestLog:
         fault: dict[str, object] = {}
         try:
             await self._app(scope, receive, watched)
-        except Exception as error:  # a message or traceback may echo a cell (gate 10)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a message or traceback may echo a cell (gate 10)
             fault = told_of(error)
             if not seen.status:
                 await response_of(internal_fault())(scope, receive, watched)
@@ -209,7 +276,7 @@ class RequestLog:
         held = class_of(spent, length=self._class_length)
         self._write(
             "request",
-            level="error" if fault else "info",
+            level="error" if fault else "warning" if status >= 500 else "info",
             number=number,
             route=route,
             method=method,
@@ -220,7 +287,12 @@ class RequestLog:
             **fault,
         )
         self._count(
-            route=route, method=method, status=status, problem=problem, charged=seen.charged
+            route=route,
+            method=method,
+            status=status,
+            problem=problem,
+            charged=seen.charged,
+            seconds=spent,
         )
 
 

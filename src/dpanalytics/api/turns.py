@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from dpanalytics.errors import ServiceBusy, TooManyRequests
@@ -62,6 +63,7 @@ class Lane:
         queue_length: int,
         queue_length_per_asker: int,
         time_limit: float,
+        tell: Callable[[int, int], object] = lambda waiting, working: None,
     ) -> None:
         """A lane without work.
 
@@ -72,12 +74,15 @@ class Lane:
             queue_length_per_asker: Jobs of one asker that may wait, and also how many more may
                 wait for one job that is already there.
             time_limit: Seconds after which whoever waits is told to come back.
+            tell: Called with the jobs waiting and under way, when these change.
         """
+        self._tell = tell
         self._executor = executor
         self._places = places
         self._queue_length = queue_length
         self._queue_length_per_asker = queue_length_per_asker
         self._time_limit = time_limit
+        self._waiting = 0
         # Askers with waiting jobs; the first one is next.
         self._queues: OrderedDict[str, deque[_Job[Any]]] = OrderedDict()
         self._known: dict[Hashable, _Job[Any]] = {}
@@ -87,7 +92,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Jobs that have not begun."""
-        return sum(map(len, self._queues.values()))
+        return self._waiting
 
     @property
     def working(self) -> int:
@@ -158,6 +163,7 @@ class Lane:
                 raise ServiceBusy(FULL, retry_after=RETRY_AFTER)
         job = _Job(asker, work, key, asyncio.get_running_loop().create_future())
         self._queues.setdefault(asker, deque()).append(job)
+        self._waiting += 1
         if key is not None:
             self._known[key] = job
         return job
@@ -172,12 +178,14 @@ class Lane:
         while self._free and self._queues:
             asker, queue = self._queues.popitem(last=False)
             job = queue.popleft()
+            self._waiting -= 1
             if queue:
                 self._queues[asker] = queue  # at the end: everybody else comes first
             job.begun = True
             self._begun.add(job)
             running = loop.run_in_executor(self._executor, _unpanicked, job.work)
-            running.add_done_callback(lambda ended, job=job: self._ended(job, ended))
+            running.add_done_callback(partial(self._ended, job))
+        self._tell(self._waiting, len(self._begun))
 
     def _ended(self, job: _Job[T], running: "asyncio.Future[T]") -> None:
         """Hand on what a job gave, to whoever still waits, and begin the next one."""
@@ -196,9 +204,11 @@ class Lane:
         if queue is None or job not in queue:
             return
         queue.remove(job)
+        self._waiting -= 1
         if not queue:
             del self._queues[job.asker]
         self._forget(job)
+        self._tell(self._waiting, len(self._begun))
 
     def _forget(self, job: _Job[Any]) -> None:
         if job.key is not None:
@@ -270,6 +280,7 @@ async def open_turns(
     queue_length_per_asker: int,
     time_limit: float,
     grace: float,
+    tell: Callable[[str], Callable[[int, int], object]],
 ) -> AsyncIterator[Turns]:
     """Lanes with threads of their own; at the end, what has begun has `grace` seconds to finish.
 
@@ -278,25 +289,24 @@ async def open_turns(
         queue_length: As in `Lane`, for each of the two.
         queue_length_per_asker: As in `Lane`, for each of the two.
         time_limit: As in `Lane`.
+        tell: Gives, for the name of a lane, what the lane tells its numbers to.
         grace: Seconds. What takes longer than that may find the journal closed: its debit stands,
             and asking again answers it at no further charge.
     """
-    pools = [
-        ThreadPoolExecutor(size, thread_name_prefix=name)
-        for size, name in ((threads, "answer"), (LOOK_UP_THREADS, "look-up"))
-    ]
-    turns = Turns(
-        *(
-            Lane(
-                executor=pool,
-                places=places,
-                queue_length=queue_length,
-                queue_length_per_asker=queue_length_per_asker,
-                time_limit=time_limit,
-            )
-            for pool, places in zip(pools, (threads, LOOK_UP_THREADS), strict=True)
+    pools = []
+
+    def lane(name: str, places: int) -> Lane:
+        pools.append(ThreadPoolExecutor(places, thread_name_prefix=name))
+        return Lane(
+            executor=pools[-1],
+            places=places,
+            queue_length=queue_length,
+            queue_length_per_asker=queue_length_per_asker,
+            time_limit=time_limit,
+            tell=tell(name),
         )
-    )
+
+    turns = Turns(answers=lane("answers", threads), look_ups=lane("look-ups", LOOK_UP_THREADS))
     try:
         yield turns
     finally:

@@ -48,7 +48,10 @@ Token = str | Callable[[], str]
 Asked = Question | QuestionBuilder | Mapping[str, Any] | str | bytes
 """A question as a value, as the builder left it, as a dictionary or as JSON."""
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
+"""What a request id sent from here looks like."""
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+"""What a recorded one looks like; the command line takes more of them."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 CONNECT = 10.0
 """Seconds to wait for a connection, at most."""
@@ -86,7 +89,7 @@ class _UseCases:
     def ask(self, question: Asked, request_id: str | None) -> Steps[Answer]:
         """The id is made before anything is sent, and told with whatever goes wrong after."""
         body = json_of_question(question)
-        named = self.new_id() if request_id is None else _checked_id(request_id)
+        named = _checked_key(self.new_id() if request_id is None else request_id)
         try:
             reply = yield from self._exchange(
                 "POST", "v1/releases", body=body, headers={"Idempotency-Key": named}
@@ -145,7 +148,13 @@ class _UseCases:
         asker = {} if self.consumer is None else {"consumer": self.consumer}
         typed = {} if body is None else {"Content-Type": "application/json"}
         return exchange(
-            Call(method, path, {**asker, **(params or {})}, {**JSON, **typed, **(headers or {})}, body),
+            Call(
+                method,
+                path,
+                {**asker, **(params or {})},
+                {**JSON, **typed, **(headers or {})},
+                body,
+            ),
             patience=self.patience,
             clock=self.clock,
             chance=self.chance,
@@ -465,9 +474,18 @@ def _shown(client: object, address: httpx.URL, asks: _UseCases) -> str:
     return f"{type(client).__name__}({str(address)!r}{asker})"
 
 
+def _checked_key(request_id: str) -> str:
+    if not isinstance(request_id, str) or not KEY.fullmatch(request_id):
+        raise RequestError(
+            f"request id {shortened(str(request_id))!r}; must be 8 to 64 letters, digits, dots, "
+            "hyphens or underscores, a letter or digit the first"
+        )
+    return request_id
+
+
 def _checked_id(request_id: str) -> str:
     if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
-        raise RequestError("a request id is 8 to 64 letters, digits, dots, hyphens or underscores")
+        raise RequestError(f"request id {shortened(str(request_id))!r}: no answer has such a one")
     return request_id
 
 

@@ -417,7 +417,12 @@ def view_of(told: Mapping[str, Any]) -> View:
             ),
             measures=tuple(
                 Measure(
-                    m["name"], m["title"], m["unit"], float(m["low"]), float(m["high"]), m["combine"]
+                    m["name"],
+                    m["title"],
+                    m["unit"],
+                    float(m["low"]),
+                    float(m["high"]),
+                    m["combine"],
                 )
                 for m in told["measures"]
             ),
@@ -533,6 +538,3 @@ def _least(bound: Callable[[float], float], low: float, high: float) -> float:
         else:
             low = left
     return bound((low + high) / 2)
-
-
-
