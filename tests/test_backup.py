@@ -226,7 +226,7 @@ def test_keys_are_copied_where_they_are_asked_for_and_never_over_others(
     back_up_home(settings, tmp_path / "backup", keys=tmp_path / "safe")
     copied = tmp_path / "safe" / "pseudonym.key"
     assert (copied.read_bytes(), stat.S_IMODE(copied.stat().st_mode)) == (key, 0o600)
-    with pytest.raises(ConfigurationError, match="nothing is replaced"):
+    with pytest.raises(ConfigurationError, match="no key is replaced"):
         back_up_home(settings, tmp_path / "another", keys=tmp_path / "safe")
     restored(tmp_path / "backup", tmp_path / "again", keys=tmp_path / "safe")
     assert settings_of(tmp_path / "again").pseudonym_key.read_bytes() == key
@@ -253,7 +253,7 @@ def test_unless_nothing_was_answered_since_all_that_is_left_counts_as_spent(
 
 def test_budget_comes_back_by_what_is_approved_on_top(backup: Path, tmp_path: Path) -> None:
     declarations = _declared(tmp_path, "epsilon: 3\n", "epsilon: 3.5\n", "quality-committee")
-    _replace(declarations / "budgets" / "caps.yaml", "epsilon: 8", "epsilon: 9")
+    _replace(declarations / "budgets" / "caps.yaml", "epsilon: 10", "epsilon: 11")
     restored(backup, tmp_path / "again")
     again = settings_of(tmp_path / "again").model_copy(update={"declarations": declarations})
     answer(again, another(1))
@@ -274,7 +274,7 @@ def test_what_was_declared_after_the_backup_is_closed_too(backup: Path, tmp_path
 def test_a_grant_that_was_lowered_or_withdrawn_since_does_not_come_back_by_being_raised(
     backed_up: tuple[Settings, Path, Manifest], tmp_path: Path
 ) -> None:
-    settings, backup, _ = backed_up
+    _, backup, _ = backed_up
     lowered = _declared(tmp_path, "epsilon: 3\n", "epsilon: 1\n", "quality-committee")
     restored(backup, tmp_path / "again", declarations=lowered)
     # Between the backup and the lowering, all of the higher grant may have been spent.
@@ -300,7 +300,7 @@ def _replace(path: Path, before: str, after: str) -> None:
 def test_a_head_that_is_known_shows_what_the_backup_lacks(
     backed_up: tuple[Settings, Path, Manifest], tmp_path: Path
 ) -> None:
-    settings, backup, manifest = backed_up
+    _, backup, manifest = backed_up
     later = Head(manifest.head.size + 2, b"\1" * 32)
     with pytest.raises(JournalError, match="2 entries more than the backup holds"):
         restored(backup, tmp_path / "again", sure=True, known=later)
@@ -323,7 +323,7 @@ def test_a_backup_of_another_journal_than_the_one_that_is_known_is_refused(
 def test_an_earlier_head_of_the_same_journal_is_taken(
     backed_up: tuple[Settings, Path, Manifest], tmp_path: Path
 ) -> None:
-    settings, backup, _ = backed_up
+    settings, _, _ = backed_up
     first = back_up_home(settings, tmp_path / "first").head
     shutil.copytree(settings.home, tmp_path / "later")
     later = settings_of(tmp_path / "later")

@@ -1,89 +1,216 @@
-"""The web applications: the one place that turns errors into statuses.
+"""The web applications, put together: routes, use cases, guards, log and metrics.
 
-`create_macro_app` mounts the macro door's free part: views and estimates. It reads no rows, holds
-no key, and knows no sign-in, so it is served on this machine only; the routes that spend a budget
-come with sign-in. Every error is a problem document (RFC 9457).
+Importing this does nothing. `create_macro_app` makes the macro application over one home; its
+lifespan opens the use cases once for the process and closes them. `app_of_environment` is the
+factory for worker processes, which the environment tells what to serve.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.middleware import Middleware
 
-from dpanalytics.api.macro import macro_routes
-from dpanalytics.errors import (
-    BudgetError,
-    DpAnalyticsError,
-    PurposeRefused,
-    RequestError,
-    RequestIdReused,
-    SnapshotError,
+from dpanalytics.api.described import describe
+from dpanalytics.api.guard import (
+    AddressRates,
+    CallersWhoLeft,
+    KnownHosts,
+    Methods,
+    Rates,
+    SecurityHeaders,
+    Sizes,
 )
-from dpanalytics.settings import Settings
-from dpanalytics.wiring import open_desk, read_declarations
+from dpanalytics.api.macro import macro_routes
+from dpanalytics.api.metrics import DIRECTORY, Metrics, of_workers, serve_metrics
+from dpanalytics.api.problems import add_problem_handlers
+from dpanalytics.api.sign_in import add_openid_connect, local_routes
+from dpanalytics.api.telemetry import RequestLog, Write, line_writer, logging_to, standard_error
+from dpanalytics.api.turns import open_turns
+from dpanalytics.errors import DpAnalyticsError
+from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from dpanalytics.wiring import open_macro, utc_now
 
-STATUS: Mapping[type[DpAnalyticsError], int] = {
-    PurposeRefused: 403,
-    RequestError: 422,
-    BudgetError: 403,
-    SnapshotError: 404,
-    RequestIdReused: 409,
-}
-"""First match decides; anything else is 500."""
-
-THIS_MACHINE = ("127.0.0.1", "localhost")
-"""Names that a browser may call this service by; another one is a page that rebinds its name."""
+SIGNED_IN = "/v1/"
+"""Where routes lie that take a sign-in."""
+FACTORY = "dpanalytics.server:app_of_environment"
+"""The application of a worker process, as uvicorn names it."""
 
 log = logging.getLogger(__name__)
 
 
-def create_macro_app(settings: Settings) -> FastAPI:
-    """The macro application over one home."""
-    app = FastAPI(title="dpanalytics: macro door", docs_url=None, redoc_url=None)
-    app.include_router(
-        macro_routes(
-            declarations=lambda: read_declarations(settings.declarations),
-            desk=lambda consumer: open_desk(settings, consumer),
-        )
+def create_macro_app(
+    settings: Settings, *, write: Write | None = None, registry: CollectorRegistry | None = None
+) -> FastAPI:
+    """The macro application over one home; its lifespan opens what it needs.
+
+    Args:
+        settings: The home, and how it is served.
+        write: What writes the log; without it, to standard error.
+        registry: What the metrics are registered with; without it, nobody reads them.
+    """
+    write = write or line_writer(sys.stderr, least=settings.log_level, clock=utc_now)
+    class_length = settings.time_class_ms / 1000
+    metrics = Metrics(registry or CollectorRegistry(), class_length=class_length)
+    # Each process counts for itself, so each allows its share.
+    per_minute = settings.requests_per_minute / settings.workers
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as opened:
+            try:
+                door = opened.enter_context(open_macro(settings))
+                app.state.token_checker = door.token_checker()
+            except DpAnalyticsError as error:
+                log.error("not started: %s: %s", type(error).__name__, error)
+                raise
+            app.state.door = door
+            app.state.rates = Rates(per_minute=per_minute, clock=time.monotonic)
+            # Closed before the door, so that what was charged can still be recorded.
+            app.state.turns = await opened.enter_async_context(
+                open_turns(
+                    threads=settings.answer_threads,
+                    queue_length=settings.queue_length,
+                    queue_length_per_asker=settings.queue_length_per_consumer,
+                    time_limit=settings.time_limit_seconds,
+                    grace=settings.time_limit_seconds,
+                    tell=metrics.jobs,
+                )
+            )
+            yield
+
+    app = FastAPI(
+        docs_url=None,  # the pages would load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would echo the path and the host as they were sent
+        middleware=[
+            # From the outside in. First, what holds for every response, refusals and faults too.
+            Middleware(SecurityHeaders, strict_transport=not settings.on_loopback),
+            # Tells of every request and lets no fault out, so everything that can fail is within.
+            Middleware(
+                RequestLog,
+                write=write,
+                count=metrics.count,
+                class_length=class_length,
+                clock=time.monotonic,
+            ),
+            # What is refused by its first lines costs least, so it is refused first.
+            Middleware(KnownHosts, hosts=settings.allowed_hosts),
+            Middleware(Methods),
+            # Before sign-in, which costs a signature's check.
+            Middleware(
+                AddressRates,
+                rates=Rates(per_minute=per_minute, clock=time.monotonic),
+                signed_in=SIGNED_IN,
+            ),
+            # Reads ahead, so the sizes must be counted within: what they refuse is raised there.
+            Middleware(CallersWhoLeft),
+            Middleware(Sizes),
+            # Then routes: sign-in, rates of persons and consumers, the question, its turn.
+        ],
     )
-
-    @app.exception_handler(DpAnalyticsError)
-    async def _refused(_request: Request, error: DpAnalyticsError) -> JSONResponse:
-        status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-        return _problem(status, type(error).__name__, str(error))
-
-    @app.exception_handler(HTTPException)
-    async def _not_here(_request: Request, error: HTTPException) -> JSONResponse:
-        title = HTTPStatus(error.status_code).phrase
-        return _problem(error.status_code, title, "see /openapi.json for what is here")
-
-    @app.middleware("http")
-    async def _nothing_escapes(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        try:
-            return await call_next(request)
-        except Exception as error:  # a message or traceback may echo a cell (gate 10)
-            log.error("internal fault (%s)", type(error).__name__)
-            return _problem(500, "Internal fault", "nothing of its message is shown")
-
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(THIS_MACHINE))
+    app.include_router(macro_routes())
+    if settings.local_accounts:
+        app.include_router(local_routes())
+    add_problem_handlers(app)
+    describe(app)
+    if settings.issuer is not None:
+        _say_who_signs_in(app, settings.issuer)
     return app
 
 
-def _problem(status: int, title: str, detail: str) -> JSONResponse:
-    """A problem document, RFC 9457."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+def _say_who_signs_in(app: FastAPI, issuer: str) -> None:
+    """Name the OpenID provider in the description of the routes."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        known = app.openapi_schema is not None
+        document = described()
+        if not known:
+            add_openid_connect(document, issuer)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
-def run_macro(settings: Settings, *, port: int) -> None:
-    """Serve the macro application on the loopback address until interrupted."""
-    uvicorn.run(
-        create_macro_app(settings), host="127.0.0.1", port=port, log_level=settings.log_level
-    )
+def app_of_environment() -> FastAPI:
+    """The macro application of a worker process, over the home that the environment names.
+
+    From now on the process's standard error holds the log and nothing else.
+
+    Raises:
+        ConfigurationError: as `load_settings`.
+    """
+    settings = load_settings(environ=os.environ)
+    for_good = ExitStack()
+    write = for_good.enter_context(_log_of_process(settings))
+    app = create_macro_app(settings, write=write)
+    app.state.for_good = for_good  # never closed: it ends with the process
+    return app
+
+
+def uvicorn_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn serves an application of ours."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "http": "h11",  # whichever else is installed: the guards were tested with it
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,  # it holds paths and addresses
+        "server_header": False,
+        "timeout_graceful_shutdown": math.ceil(settings.time_limit_seconds),
+    }
+
+
+def run_macro(settings: Settings) -> None:
+    """Serve the macro application until interrupted, in as many processes as settings say."""
+    with ExitStack() as running:
+        write = running.enter_context(_log_of_process(settings))
+        options = uvicorn_options(settings)
+        if settings.workers == 1:
+            registry = CollectorRegistry()
+            running.enter_context(_metrics_page(settings, registry))
+            uvicorn.run(create_macro_app(settings, write=write, registry=registry), **options)
+            return
+        counts = Path(
+            running.enter_context(tempfile.TemporaryDirectory(prefix="dpanalytics-metrics-"))
+        )
+        running.enter_context(_metrics_page(settings, of_workers(counts)))
+        os.environ[DIRECTORY] = str(counts)
+        os.environ[ENVIRONMENT_PREFIX + "HOME"] = str(settings.home)
+        uvicorn.run(FACTORY, factory=True, workers=settings.workers, **options)
+
+
+@contextmanager
+def _log_of_process(settings: Settings) -> Iterator[Write]:
+    """Have standard error hold the log of this process, and nothing else."""
+    with standard_error() as stream:
+        write = line_writer(stream, least=settings.log_level, clock=utc_now)
+        with logging_to(write):
+            yield write
+
+
+@contextmanager
+def _metrics_page(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
+    """The page of the metrics, where settings name a port."""
+    if settings.metrics_port is None:
+        yield
+        return
+    server = serve_metrics(registry, port=settings.metrics_port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -86,7 +86,7 @@ def test_a_row_that_breaks_a_rule_refuses_the_file_and_is_counted(place, row, re
     with pytest.raises(VaultError, match=re.escape(reason)) as refused:
         load(place, HEADER + ADA + row)
     assert "1 of 2 rows refused" in str(refused.value)
-    assert not re.search("(?i)canary|eve@|ada", str(refused.value))
+    assert not re.search(r"(?i)canary|\beve\b|\bada\b", str(refused.value))
     assert place.open(1) is None
 
 
@@ -105,7 +105,7 @@ def test_a_row_that_breaks_a_rule_refuses_the_file_and_is_counted(place, row, re
 def test_a_file_of_another_build_is_refused_without_a_value(place, content):
     with pytest.raises(VaultError, match=r"^students\.csv: ") as refused:
         load(place, content)
-    assert not re.search("(?i)canary|eve|ada", str(refused.value))
+    assert not re.search(r"(?i)canary|\beve\b|\bada\b", str(refused.value))
 
 
 def test_a_missing_file_is_named(place):

@@ -14,11 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from dpanalytics.ledger.accounts import Account, ReleaseRecord
 from dpanalytics.ledger.loss import epsilon_of
 from dpanalytics.query.answer import Estimate, YearEstimate
-from dpanalytics.query.release import FORMAT
 from dpanalytics.schema.declared import Declarations
 from dpanalytics.schema.view import ACADEMIC_YEAR, Dimension, Measure
-
-RECORD_FORMAT = "dpanalytics/release-record/v1"
 
 Units = Annotated[
     str,
@@ -279,7 +276,7 @@ class RowBody(Body):
 class AnswerBody(Body):
     """An answer: noisy figures with their margins. Always the same bytes for one question."""
 
-    format: Literal["dpanalytics/release/v1"] = FORMAT
+    format: Literal["dpanalytics/release/v1"] = "dpanalytics/release/v1"
     question: AskedBody
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the question.")
     title: str
@@ -294,7 +291,7 @@ class AnswerBody(Body):
 class RecordBody(Body):
     """That something was asked and answered, without what; as an auditor sees it."""
 
-    format: Literal["dpanalytics/release-record/v1"] = RECORD_FORMAT
+    format: Literal["dpanalytics/release-record/v1"] = "dpanalytics/release-record/v1"
     request_id: str
     consumer: str
     purpose: str

@@ -1,11 +1,8 @@
 """The description of the routes (OpenAPI 3.1): their responses, headers and examples.
 
-The document that is served is the one in docs/openapi.json; this module writes it, too:
-`python -m dpanalytics.api.described > docs/openapi.json`.
+The document that is served is docs/openapi.json, but for the address of the university's sign-in.
 """
 
-import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +19,14 @@ TITLE = "dpanalytics: macro door"
 VERSION = "1"
 SUMMARY = "Aggregate questions about students, answered with noise, under a budget."
 SCHEMAS = "#/components/schemas/"
+EXAMPLES = "#/components/examples/"
 
 Response = dict[str, Any]
+
+
+def _named(*names: str) -> Response:
+    return {name: {"$ref": EXAMPLES + name} for name in names}
+
 
 BODY: Mapping[str, Any] = {
     "required": True,
@@ -31,7 +34,7 @@ BODY: Mapping[str, Any] = {
     "content": {
         "application/json": {
             "schema": {"$ref": SCHEMAS + "Question"},
-            "examples": examples.QUESTIONS,
+            "examples": _named(*examples.QUESTIONS),
         }
     },
 }
@@ -98,39 +101,35 @@ FETCHED_AGAIN = {
 }
 
 
-def of_json(description: str, example: object, *, headers: Response | None = None) -> Response:
-    """A response in JSON, whose shape the route tells."""
-    content = {"application/json": {"examples": {"told": {"value": example}}}}
+def of_json(description: str, example: str, *, headers: Response | None = None) -> Response:
+    """A response in JSON, whose shape the route tells; the example by its name."""
+    content = {"application/json": {"examples": _named(example)}}
     return {"description": description, "content": content, "headers": headers or {}}
 
 
-def of_answer(description: str, model: object, *told: object, released: bool) -> Response:
-    """A response that holds an answer, in any of its forms."""
-    text = {"type": "string"}
+def of_answer(description: str, model: object, *told: str, released: bool) -> Response:
+    """A response that holds an answer, in any of its forms; examples of its JSON by their names."""
     binary = {"type": "string", "format": "binary"}
-    response: Response = {
+    headers = {"Vary": VARY, "Dpanalytics-Snapshots": SNAPSHOTS} | (RELEASED if released else {})
+    return {
         "description": description,
         "model": model,
-        "headers": {"Vary": VARY, "Dpanalytics-Snapshots": SNAPSHOTS}
-        | (RELEASED if released else {}),
+        "headers": headers,
         "content": {
-            Form.JSON.value: {
-                "examples": {f"told{n}" if n else "told": {"value": v} for n, v in enumerate(told)}
-            },
-            Form.CSV.value: {"schema": text, "examples": {"table": {"value": examples.CSV}}},
+            Form.JSON.value: {"examples": _named(*told)},
+            Form.CSV.value: {"schema": {"type": "string"}, "examples": _named("table")},
             Form.PARQUET.value: {"schema": binary},
             Form.ARROW.value: {"schema": binary},
         },
-    }
-    return response | ({"links": FETCHED_AGAIN} if released else {})
+    } | ({"links": FETCHED_AGAIN} if released else {})
 
 
-def refusals(*slugs: str) -> dict[int | str, Response]:
-    """The problems that a route may answer, by status, each with an example."""
-    told: dict[int | str, Response] = {}
+def responses(told: Mapping[int, Response], *slugs: str) -> dict[int | str, Response]:
+    """What a route may answer, by status: `told`, and problems, each with an example."""
+    every: dict[int | str, Response] = dict(told.items())
     for slug in slugs:
         problem = examples.PROBLEMS[slug]
-        response = told.setdefault(
+        response = every.setdefault(
             problem.status,
             {
                 "description": "",
@@ -146,10 +145,8 @@ def refusals(*slugs: str) -> dict[int | str, Response]:
             response["headers"]["Retry-After"] = RETRY_AFTER
         if problem.status == 401:
             response["headers"]["WWW-Authenticate"] = CHALLENGE
-        response["content"][MEDIA_TYPE]["examples"][slug] = {
-            "value": problem.model_dump(exclude_none=True)
-        }
-    return told
+        response["content"][MEDIA_TYPE]["examples"][slug] = {"$ref": EXAMPLES + slug}
+    return every
 
 
 def describe(app: FastAPI) -> None:
@@ -163,7 +160,8 @@ def describe(app: FastAPI) -> None:
             app.openapi_schema = _document(app)
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  as FastAPI documents it
+    # As FastAPI documents it: https://fastapi.tiangolo.com/how-to/extending-openapi/
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
@@ -182,7 +180,20 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     described["components"]["schemas"] = dict(sorted(schemas.items()))
+    described["components"]["examples"] = examples.NAMED  # as they stand: None is a value there
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
     return described
+
+
+def _without_null(shape: dict[str, Any]) -> dict[str, Any]:
+    """The shape of a parameter that may be left out; an address has no way to spell null."""
+    match shape:
+        case {"anyOf": [of_value, {"type": "null"}], **rest}:
+            return {**of_value, **rest}
+    return shape
 
 
 def operation_name(route: APIRoute) -> str:

@@ -265,3 +265,22 @@ PROBLEMS: Mapping[str, Problem] = {
     )
 }
 """A problem document of each kind that a route may answer, by its name."""
+
+NAMED: Mapping[str, Mapping[str, Any]] = {
+    **QUESTIONS,
+    "health": {"value": HEALTH},
+    "views": {"value": {"views": [VIEW]}},
+    "view": {"value": VIEW},
+    "estimate": {"value": ESTIMATE},
+    "answer": {"summary": "As whoever asked sees it", "value": ANSWER},
+    "record": {"summary": "As an auditor sees it", "value": RECORD},
+    "records": {"value": RECORDS},
+    "table": {"value": CSV},
+    "budget": {"value": BUDGET},
+    "page": {"value": PROBLEM_PAGE},
+    **{
+        slug: {"summary": problem.title, "value": problem.model_dump(exclude_none=True)}
+        for slug, problem in PROBLEMS.items()
+    },
+}
+"""All examples, by the name that the description has them under."""

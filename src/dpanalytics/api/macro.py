@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 
-from dpanalytics.access.principal import Principal, Role
+from dpanalytics.access.principal import Role
 from dpanalytics.api import bodies, examples
 from dpanalytics.api.answers import OFFERED, Form, Rounding, choose_form, represented
-from dpanalytics.api.described import BODY, LINK, of_answer, of_json, operation_name, refusals
+from dpanalytics.api.described import BODY, LINK, of_answer, of_json, operation_name, responses
 from dpanalytics.api.problems import ALL, WHERE, kind_of
 from dpanalytics.api.reading import budget_seen_by, releases_seen_by
 from dpanalytics.api.sign_in import AskingAs, SignedIn, holding, signed_in
@@ -69,13 +69,13 @@ Narrowed = Annotated[
 ]
 
 
-def door_of(request: Request) -> MacroDoor:
+async def door_of(request: Request) -> MacroDoor:
     """The use cases."""
     door: MacroDoor = request.app.state.door
     return door
 
 
-def turns_of(request: Request) -> Turns:
+async def turns_of(request: Request) -> Turns:
     """The turns that use cases take, off the event loop."""
     turns: Turns = request.app.state.turns
     return turns
@@ -98,7 +98,7 @@ async def question_in(request: Request) -> Question:
     return parse_question_json(await request.body())
 
 
-def form_in(
+async def form_in(
     request: Request,
     rounding: Annotated[
         Rounding,
@@ -134,7 +134,7 @@ def _health(router: APIRouter) -> None:
         "/health/live",
         summary="Whether the process answers",
         tags=["service"],
-        responses={200: of_json("It does.", examples.HEALTH)} | refusals("bad-request"),
+        responses=responses({200: of_json("It does.", "health")}, "bad-request"),
     )
     async def live() -> bodies.Health:
         """Says nothing of what the process needs; a process that does not answer is restarted."""
@@ -144,8 +144,7 @@ def _health(router: APIRouter) -> None:
         "/health/ready",
         summary="Whether a question could be answered now",
         tags=["service"],
-        responses={200: of_json("It could.", examples.HEALTH)}
-        | refusals("bad-request", "service-busy"),
+        responses=responses({200: of_json("It could.", "health")}, "bad-request", "service-busy"),
     )
     async def ready(door: Door, turns: InTurn) -> bodies.Health:
         """Looks at the journal and the snapshots; a service that is not ready is sent nothing."""
@@ -166,8 +165,7 @@ def _views(router: APIRouter) -> None:
         summary="What may be asked about",
         tags=["questions"],
         dependencies=[anybody],
-        responses={200: of_json("All views, by name.", {"views": [examples.VIEW]})}
-        | refusals(*SIGNED_IN),
+        responses=responses({200: of_json("All views, by name.", "views")}, *SIGNED_IN),
     )
     async def list_views(door: Door, turns: InTurn, principal: SignedIn) -> bodies.ViewsBody:
         """Views with their dimensions and values, measures and bounds, purposes and snapshots.
@@ -191,7 +189,7 @@ def _views(router: APIRouter) -> None:
         summary="One view",
         tags=["questions"],
         dependencies=[anybody],
-        responses={200: of_json("The view.", examples.VIEW)} | refusals(*SIGNED_IN, "not-found"),
+        responses=responses({200: of_json("The view.", "view")}, *SIGNED_IN, "not-found"),
     )
     async def get_view(
         view: Annotated[str, Path(max_length=100, examples=["enrolments"])],
@@ -215,7 +213,7 @@ def _questions(router: APIRouter) -> None:
         tags=["questions"],
         openapi_extra={"requestBody": BODY},
         dependencies=[Depends(signed_in)],
-        responses={200: of_json("Price and accuracy.", examples.ESTIMATE)} | refusals(*ASKED),
+        responses=responses({200: of_json("Price and accuracy.", "estimate")}, *ASKED),
     )
     async def estimate_question(
         consumer: AskingAs,
@@ -238,16 +236,16 @@ def _questions(router: APIRouter) -> None:
         response_model=None,
         openapi_extra={"requestBody": BODY},
         dependencies=[Depends(signed_in)],
-        responses={
-            201: of_answer("A new answer.", bodies.AnswerBody, examples.ANSWER, released=True),
-            200: of_answer(
-                "The answer that was recorded before; nothing was charged.",
-                bodies.AnswerBody,
-                examples.ANSWER,
-                released=True,
-            ),
-        }
-        | refusals(
+        responses=responses(
+            {
+                201: of_answer("A new answer.", bodies.AnswerBody, "answer", released=True),
+                200: of_answer(
+                    "The answer that was recorded before; nothing was charged.",
+                    bodies.AnswerBody,
+                    "answer",
+                    released=True,
+                ),
+            },
             *ASKED,
             "grant-expired",
             "budget-exceeded",
@@ -295,8 +293,10 @@ def _releases(router: APIRouter) -> None:
         "/v1/releases",
         summary="What was asked and answered",
         tags=["releases"],
-        responses={200: of_json("A page, newest first.", examples.RECORDS, headers={"Link": LINK})}
-        | refusals(*LOOKED_UP),
+        responses=responses(
+            {200: of_json("A page, newest first.", "records", headers={"Link": LINK})},
+            *LOOKED_UP,
+        ),
     )
     async def list_releases(
         request: Request,
@@ -319,9 +319,8 @@ def _releases(router: APIRouter) -> None:
         )
         following = None
         if len(found) > limit:
-            query = {"limit": limit, "before": found[limit - 1].debit_seq}
-            if consumer is not None:
-                query = {"consumer": consumer, **query}
+            named = {} if consumer is None else {"consumer": consumer}
+            query = named | {"limit": str(limit), "before": str(found[limit - 1].debit_seq)}
             following = f"{request.scope.get('root_path', '')}/v1/releases?{urlencode(query)}"
             response.headers["Link"] = f'<{following}>; rel="next"'
         return bodies.RecordsBody(
@@ -333,16 +332,20 @@ def _releases(router: APIRouter) -> None:
         summary="One answer again",
         tags=["releases"],
         response_model=None,
-        responses={
-            200: of_answer(
-                "The answer; for auditors who are not the asker, its metadata.",
-                bodies.Told,
-                examples.ANSWER,
-                examples.RECORD,
-                released=False,
-            )
-        }
-        | refusals(*LOOKED_UP, "release-missing", "not-acceptable"),
+        responses=responses(
+            {
+                200: of_answer(
+                    "The answer; for auditors who are not the asker, its metadata.",
+                    bodies.Told,
+                    "answer",
+                    "record",
+                    released=False,
+                )
+            },
+            *LOOKED_UP,
+            "release-missing",
+            "not-acceptable",
+        ),
     )
     async def get_release(
         request_id: Annotated[
@@ -381,8 +384,9 @@ def _budget(router: APIRouter) -> None:
         "/v1/budget",
         summary="What a consumer may still spend",
         tags=["releases"],
-        responses={200: of_json("Grants and caps.", examples.BUDGET)}
-        | refusals(*LOOKED_UP, "request-error"),
+        responses=responses(
+            {200: of_json("Grants and caps.", "budget")}, *LOOKED_UP, "request-error"
+        ),
     )
     async def get_budget(
         principal: SignedIn, door: Door, turns: InTurn, consumer: Narrowed = None
@@ -400,8 +404,12 @@ def _problems(router: APIRouter) -> None:
         "/problems/{slug}",
         summary="What a kind of problem means",
         tags=["service"],
-        responses={200: of_json("When it is met, and what to do.", examples.PROBLEM_PAGE)}
-        | refusals("bad-request", "not-found", "request-malformed"),
+        responses=responses(
+            {200: of_json("When it is met, and what to do.", "page")},
+            "bad-request",
+            "not-found",
+            "request-malformed",
+        ),
     )
     async def get_problem(
         slug: Annotated[str, Path(max_length=100, examples=["grant-expired"])],

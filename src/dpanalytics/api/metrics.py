@@ -114,7 +114,7 @@ class _Quiet(WSGIRequestHandler):
     timeout = 10
     """Seconds that a caller may keep a connection waiting."""
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  named so by its parent
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the page is not worth a line, and an address would stand in it."""
 
 

@@ -1,12 +1,13 @@
 """Who asks: the bearer token of a request, and the consumer that its holder asks as.
 
 The check itself is the access room's; here it is given the text of the header, off the event loop
-only when keys must be fetched. The application keeps the checker in `app.state.token_checker`.
+only when keys must be fetched. The application keeps the checker in `app.state.token_checker`, and
+in `app.state.rates` how often each person and consumer may ask.
 Everything is refused that is not allowed here by name.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Annotated, Any
 
@@ -63,6 +64,7 @@ async def signed_in(request: Request, bearer: Annotated[str, Security(_bearer)])
     Raises:
         SignInRefused: it carries no token that is valid here.
         ServiceBusy: the university's sign-in service does not answer.
+        TooManyRequests: the person asks more often than a person may.
     """
     checker: TokenChecker = request.app.state.token_checker
     found = checker.check_at_once(bearer)
@@ -72,6 +74,7 @@ async def signed_in(request: Request, bearer: Annotated[str, Security(_bearer)])
         found = checker.check_at_once(bearer)
     if isinstance(found, Future):  # still not known, straight after a fetch
         raise SignInRefused(Reason.KEY)
+    request.app.state.rates.take((found.issuer, found.subject))
     return found
 
 
@@ -79,7 +82,7 @@ SignedIn = Annotated[Principal, Depends(signed_in)]
 """Parameter of a route: who sent the request."""
 
 
-def asking_as(
+async def asking_as(
     request: Request,
     principal: SignedIn,
     consumer: Annotated[
@@ -95,6 +98,7 @@ def asking_as(
     Raises:
         NotPermitted: the person may ask as no consumer, or not as that one.
         RequestError: the person may ask as several, and the request names none, or two.
+        TooManyRequests: the consumer is asked for more often than it may be.
     """
     own = sorted(principal.consumers)
     if not own:
@@ -104,9 +108,11 @@ def asking_as(
     if consumer is None:
         if len(own) > 1:
             raise RequestError(f"consumer is missing; name one of {', '.join(own)}")
-        return own[0]
-    if not principal.may_ask_as(consumer):
+        consumer = own[0]
+    elif not principal.may_ask_as(consumer):
         raise NotPermitted(f"consumer {consumer[:80]!r}; this sign-in may ask as {', '.join(own)}")
+    request.state.consumer = consumer  # a declared name: the log tells it
+    request.app.state.rates.take(consumer)
     return consumer
 
 
@@ -114,10 +120,10 @@ AskingAs = Annotated[str, Depends(asking_as)]
 """Parameter of a route: the consumer that the request is made as."""
 
 
-def holding(*roles: Role) -> Callable[[Principal], Principal]:
+def holding(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
     """A dependency that lets in who holds one of these roles."""
 
-    def held(principal: SignedIn) -> Principal:
+    async def held(principal: SignedIn) -> Principal:
         if not principal.is_any_of(*roles):
             raise NotPermitted(f"this takes one of the roles {', '.join(roles)}")
         return principal

@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, TextIO
@@ -138,10 +138,8 @@ class SafeHandler(logging.Handler):
             told["place"] = f"{record.module}:{record.funcName}:{record.lineno}"
         if error is not None:
             told |= told_of(error)
-        try:
+        with suppress(Exception):  # a log that can't be written must stop nothing
             self._write(event, level=record.levelname.lower(), **told)
-        except Exception:  # noqa: S110  a log that can't be written must stop nothing
-            pass
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Lane:
         queue_length: int,
         queue_length_per_asker: int,
         time_limit: float,
-        tell: Callable[[int, int], object] = lambda waiting, working: None,
+        tell: Callable[[int, int], object],
     ) -> None:
         """A lane without work.
 

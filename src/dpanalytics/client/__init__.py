@@ -16,8 +16,11 @@ with Client("https://analytics.example.ac.uk", token) as service:
 | file | what lives there |
 |---|---|
 | clients.py | `Client` and `AsyncClient`: the same use cases, sent in two ways |
+| asking.py | what may be asked of the service, step by step (no I/O) |
 | exchange.py | one request, and when and how it is tried again (no I/O) |
+| wire.py | what travels, as plain values |
 | problems.py | the service's refusals as the errors of this package |
+| reading.py | replies of the service, read as values |
 | results.py | answers, estimates, budgets and views as values and frames |
 | chart.py | an answer as a chart with error bars |
 | signin.py | tokens: through the browser, or of a local account |

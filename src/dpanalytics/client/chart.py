@@ -45,7 +45,7 @@ def chart_of(
         f"{str(content['population']).capitalize()}.",
         f"The exact figure lies within the bars or band, {content['confidence']:.0%} of the time.",
     ]
-    return chart.properties(  # type: ignore[no-any-return]
+    return chart.properties(
         title=alt.Title(f"{content['title']}: {chosen}", subtitle=subtitle, anchor="start")
     )
 

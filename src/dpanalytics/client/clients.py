@@ -6,159 +6,29 @@ another, `AsyncClient` awaits them; neither decides anything.
 
 import asyncio
 import random
-import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
-from dpanalytics import __version__
 from dpanalytics.client.address import by_proxy, checked_address, trust_of
-from dpanalytics.client.exchange import MAX_ANSWER, Patience, Pause, Send, exchange
+from dpanalytics.client.asking import PAGE, Asked, Steps, UseCases
+from dpanalytics.client.exchange import MAX_ANSWER, Patience, Pause, Send
 from dpanalytics.client.problems import UnexpectedAnswer
-from dpanalytics.client.results import (
-    RECORD_FORMAT,
-    Answer,
-    Budget,
-    Estimate,
-    Release,
-    View,
-    answer_of,
-    budget_of,
-    estimate_of,
-    json_of,
-    page_of,
-    release_of,
-    view_of,
-    views_of,
-)
-from dpanalytics.client.wire import Call, Reply, bearer
-from dpanalytics.errors import NotPermitted, RequestError
-from dpanalytics.query.builder import QuestionBuilder
-from dpanalytics.query.request import Question, parse_question, parse_question_json, shortened
-
-Token = str | Callable[[], str]
-"""An access token, or what gives one whenever a request is sent."""
-Asked = Question | QuestionBuilder | Mapping[str, Any] | str | bytes
-"""A question as a value, as the builder left it, as a dictionary or as JSON."""
-
-KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
-"""What a request id sent from here looks like."""
-REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
-"""What a recorded one looks like; the command line takes more of them."""
-NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
-CONNECT = 10.0
-"""Seconds to wait for a connection, at most."""
-PAGE = 100
-"""Releases asked for at once."""
-JSON = {"Accept": "application/json"}
+from dpanalytics.client.results import Answer, Budget, Estimate, Release, View
+from dpanalytics.client.wire import Reply, bearer
 
 T = TypeVar("T")
-Steps = Generator[Send | Pause, Any, T]
+Token = str | Callable[[], str]
+"""An access token, or what gives one whenever a request is sent."""
 
-
-@dataclass(frozen=True)
-class _UseCases:
-    """What may be asked of the service, as steps; knows neither address nor token."""
-
-    consumer: str | None
-    patience: Patience
-    clock: Callable[[], float]
-    chance: Callable[[], float]
-    new_id: Callable[[], str]
-
-    def views(self) -> Steps[tuple[View, ...]]:
-        reply = yield from self._exchange("GET", "v1/views")
-        return views_of(json_of(reply))
-
-    def view(self, name: str) -> Steps[View]:
-        reply = yield from self._exchange("GET", f"v1/views/{_checked_name(name)}")
-        return view_of(json_of(reply))
-
-    def estimate(self, question: Asked) -> Steps[Estimate]:
-        body = json_of_question(question)
-        reply = yield from self._exchange("POST", "v1/estimates", body=body)
-        return estimate_of(json_of(reply))
-
-    def ask(self, question: Asked, request_id: str | None) -> Steps[Answer]:
-        """The id is made before anything is sent, and told with whatever goes wrong after."""
-        body = json_of_question(question)
-        named = _checked_key(self.new_id() if request_id is None else request_id)
-        try:
-            reply = yield from self._exchange(
-                "POST", "v1/releases", body=body, headers={"Idempotency-Key": named}
-            )
-            return answer_of(reply, request_id=named)
-        except BaseException as error:  # an interruption too: the debit may stand
-            error.add_note(
-                f"request id {named}: asking again with request_id={named!r} is charged once only"
-            )
-            error.request_id = named  # type: ignore[attr-defined]
-            raise
-
-    def release(self, request_id: str) -> Steps[Answer]:
-        reply = yield from self._one(request_id)
-        if json_of(reply).get("format") == RECORD_FORMAT:
-            raise NotPermitted(
-                "the answer of this release is not yours to see, only that it was given; "
-                "use record() in place of release()"
-            )
-        return answer_of(reply, request_id=request_id)
-
-    def record(self, request_id: str) -> Steps[Release]:
-        reply = yield from self._one(request_id)
-        return release_of(json_of(reply))
-
-    def releases(self, most: int) -> Steps[tuple[Release, ...]]:
-        if most < 1:
-            raise RequestError(f"most {most}; must be at least 1")
-        found: list[Release] = []
-        params = {"limit": str(min(most, PAGE))}
-        while True:
-            reply = yield from self._exchange("GET", "v1/releases", params=params)
-            page, following = page_of(json_of(reply))
-            found += page
-            if following is None or not page or len(found) >= most:
-                return tuple(found[:most])
-            # Of the address that is told, the query alone: the token stays with this service.
-            params = dict(parse_qsl(urlsplit(following).query))
-
-    def budget(self) -> Steps[Budget]:
-        reply = yield from self._exchange("GET", "v1/budget")
-        return budget_of(json_of(reply))
-
-    def _one(self, request_id: str) -> Steps[Reply]:
-        return self._exchange("GET", f"v1/releases/{_checked_id(request_id)}")
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> Steps[Reply]:
-        asker = {} if self.consumer is None else {"consumer": self.consumer}
-        typed = {} if body is None else {"Content-Type": "application/json"}
-        return exchange(
-            Call(
-                method,
-                path,
-                {**asker, **(params or {})},
-                {**JSON, **typed, **(headers or {})},
-                body,
-            ),
-            patience=self.patience,
-            clock=self.clock,
-            chance=self.chance,
-        )
+CONNECT = 10.0
+"""Seconds to wait for a connection, at most."""
 
 
 class Client:
@@ -197,7 +67,7 @@ class Client:
         """
         self._token = _giver(token)
         self._clock, self._sleep = clock, sleep
-        self._asks = _UseCases(consumer, patience or Patience(), clock, chance, new_id)
+        self._asks = UseCases(consumer, patience or Patience(), clock, chance, new_id)
         self._http = httpx.Client(**_connection(address, ca_file), transport=transport)
 
     def views(self) -> tuple[View, ...]:
@@ -326,7 +196,7 @@ class AsyncClient:
         """As `Client`. A token that is called for is called for in a thread of its own."""
         self._token = _giver(token)
         self._clock, self._sleep = clock, sleep
-        self._asks = _UseCases(consumer, patience or Patience(), clock, chance, new_id)
+        self._asks = UseCases(consumer, patience or Patience(), clock, chance, new_id)
         self._http = httpx.AsyncClient(**_connection(address, ca_file), transport=transport)
 
     async def views(self) -> tuple[View, ...]:
@@ -410,24 +280,6 @@ class AsyncClient:
             await reply.aclose()
 
 
-def json_of_question(asked: Asked) -> bytes:
-    """A question as it travels.
-
-    Raises:
-        RequestError: it is malformed; the message says where.
-    """
-    match asked:
-        case Question():
-            question = asked
-        case QuestionBuilder():
-            question = parse_question(asked.payload)
-        case str() | bytes():
-            question = parse_question_json(asked)
-        case _:
-            question = parse_question(asked)
-    return question.model_dump_json(by_alias=True, exclude_none=True).encode()
-
-
 def _connection(address: str, ca_file: Path | None) -> dict[str, Any]:
     url = checked_address(address, of="the service")
     return {
@@ -435,7 +287,7 @@ def _connection(address: str, ca_file: Path | None) -> dict[str, Any]:
         "verify": trust_of(ca_file),
         "trust_env": by_proxy(url),
         "follow_redirects": False,
-        "headers": {"User-Agent": f"dpanalytics-client/{__version__}"},
+        "headers": {"User-Agent": f"dpanalytics-client/{version('dpanalytics')}"},
     }
 
 
@@ -468,28 +320,7 @@ def _giver(token: Token) -> Callable[[], str]:
     return token if callable(token) else lambda: token
 
 
-def _shown(client: object, address: httpx.URL, asks: _UseCases) -> str:
+def _shown(client: object, address: httpx.URL, asks: UseCases) -> str:
     """A client as text: never its token."""
     asker = "" if asks.consumer is None else f", consumer={asks.consumer!r}"
     return f"{type(client).__name__}({str(address)!r}{asker})"
-
-
-def _checked_key(request_id: str) -> str:
-    if not isinstance(request_id, str) or not KEY.fullmatch(request_id):
-        raise RequestError(
-            f"request id {shortened(str(request_id))!r}; must be 8 to 64 letters, digits, dots, "
-            "hyphens or underscores, a letter or digit the first"
-        )
-    return request_id
-
-
-def _checked_id(request_id: str) -> str:
-    if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
-        raise RequestError(f"request id {shortened(str(request_id))!r}: no answer has such a one")
-    return request_id
-
-
-def _checked_name(name: str) -> str:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise RequestError(f"no view {shortened(str(name))!r}; views() tells which there are")
-    return name

@@ -5,7 +5,10 @@ Authorization code with PKCE (RFC 6749, 4.1; RFC 7636) from an app on the person
 chooses. Tokens are kept in memory only and shown nowhere.
 """
 
+import base64
+import hashlib
 import json
+import math
 import secrets
 import threading
 import time
@@ -15,10 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
@@ -105,7 +107,7 @@ class SignedIn:
             raise SignInFailed("the provider gave no bearer token")
         bearer(token)
         lasts, refresh = told.get("expires_in"), told.get("refresh_token") or before
-        until = self._clock() + float(lasts) - EARLY if _is_number(lasts) else float("inf")
+        until = self._clock() + float(lasts) - EARLY if _is_number(lasts) else math.inf
         # Kept where no attribute shows it: in a closure.
         self._state = lambda: (token, until, refresh)
 
@@ -155,7 +157,7 @@ def sign_in(
                 "scope": scope,
                 "state": state,
                 "nonce": nonce,
-                "code_challenge": create_s256_code_challenge(verifier),
+                "code_challenge": challenge_of(verifier),
                 "code_challenge_method": "S256",
                 **more,
             }
@@ -218,6 +220,12 @@ def local_token(
         reply = Reply(response.status_code, dict(response.headers), response.content)
         raise error_of(reply)
     raise failure
+
+
+def challenge_of(verifier: str) -> str:
+    """The S256 challenge of a code verifier (RFC 7636, 4.2)."""
+    digest = hashlib.sha256(verifier.encode("ascii")).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
 class _Provider:
@@ -294,7 +302,7 @@ class _Provider:
 
     def _endpoint(self, name: str) -> str:
         address = str(self._told.get(name, ""))
-        checked_address(address.split("?")[0], of=f"the provider's {name}")
+        checked_address(address.partition("?")[0], of=f"the provider's {name}")
         return address
 
     def _answer(
@@ -410,7 +418,7 @@ def _object(response: httpx.Response) -> Mapping[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _is_number(told: object) -> bool:
+def _is_number(told: object) -> TypeGuard[int | float]:
     return isinstance(told, int | float) and not isinstance(told, bool)
 
 

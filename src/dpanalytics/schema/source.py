@@ -9,7 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from dpanalytics.schema.category import REFUSED_CATEGORIES, Category, names_refused_category
+from dpanalytics.schema.category import (
+    REFUSED_CATEGORIES,
+    Category,
+    names_a_reason,
+    names_refused_category,
+    value_tells_refused_category,
+)
 from dpanalytics.schema.purpose import Purpose
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -87,6 +93,28 @@ class Column(Declaration):
         if names_refused_category(self.name) or names_refused_category(self.source_field):
             raise ValueError(
                 f"{where}: its name speaks of a category never used for analytics (4.4)"
+            )
+        self._check_value_codes(where)
+
+    def _check_value_codes(self, where: str) -> None:
+        """A permitted column may hold a forbidden value: it is dropped, or the column refused."""
+        if self.type != "text" or self.category in (Category.CURRICULUM, Category.PRIOR_LEARNING):
+            return  # what is taught may be called Counselling; it tells of no contact with it
+        dropped = {value.strip().lower() for value in self.drop_values}
+        codes = (*(self.values or ()), *self.spellings)
+        for code in codes:
+            if not value_tells_refused_category(code):
+                continue
+            if self.spellings.get(code, code).strip().lower() not in dropped:
+                raise ValueError(
+                    f"{where}: the value {code[:60]!r} speaks of a category never used for "
+                    "analytics (4.4); list it in drop_values"
+                )
+        reason = names_a_reason(self.name) or names_a_reason(self.source_field)
+        if reason and not self.values:
+            raise ValueError(
+                f"{where}: it holds reasons, and a reason may speak of fees, debt, counselling or "
+                "wellbeing (4.4); declare its values, and those in drop_values"
             )
 
     def _check_bounds(self, where: str, low: Decimal, high: Decimal) -> None:

@@ -1,0 +1,15 @@
+"""Writes the description of the routes: `python -m dpanalytics.api > docs/openapi.json`."""
+
+import json
+import sys
+
+from fastapi import FastAPI
+
+from dpanalytics.api.described import describe
+from dpanalytics.api.macro import macro_routes
+
+if __name__ == "__main__":
+    app = FastAPI()
+    app.include_router(macro_routes())
+    describe(app)
+    sys.stdout.write(json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n")
