@@ -38,8 +38,7 @@ def create_database(path: Path, *, build: Callable[[sqlite3.Connection], object]
 
     Args:
         path: The file to be.
-        build: Makes its tables and marks it as ours, in the transaction that it finds; it may
-            commit.
+        build: Makes its tables and marks it as ours.
 
     Raises:
         ConfigurationError: `path` is there already, or can't be written.
@@ -53,10 +52,7 @@ def create_database(path: Path, *, build: Callable[[sqlite3.Connection], object]
     try:
         connection = _connect(draft, busy_seconds=BUSY_SECONDS)
         try:
-            begin_immediate(connection)
             build(connection)
-            if connection.in_transaction:
-                connection.execute("COMMIT")
         finally:
             connection.close()
         os.link(draft, path)  # unlike a rename, a link replaces nothing
@@ -181,11 +177,6 @@ def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def begin_immediate(connection: sqlite3.Connection) -> None:
-    """Begin a transaction that may write; it takes the write lock at once."""
-    connection.execute("BEGIN IMMEDIATE")
 
 
 def _check_ours(connection: sqlite3.Connection, path: Path) -> None:

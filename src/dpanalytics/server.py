@@ -8,10 +8,12 @@ factory for worker processes, which the environment tells what to serve.
 import logging
 import math
 import os
+import signal
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from dpanalytics.api.described import describe
 from dpanalytics.api.guard import (
@@ -37,7 +41,7 @@ from dpanalytics.api.problems import add_problem_handlers
 from dpanalytics.api.sign_in import add_openid_connect, local_routes
 from dpanalytics.api.telemetry import RequestLog, Write, line_writer, logging_to, standard_error
 from dpanalytics.api.turns import open_turns
-from dpanalytics.errors import DpAnalyticsError
+from dpanalytics.errors import ConfigurationError, DpAnalyticsError
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from dpanalytics.wiring import open_macro, utc_now
 
@@ -45,6 +49,9 @@ SIGNED_IN = "/v1/"
 """Where routes lie that take a sign-in."""
 FACTORY = "dpanalytics.server:app_of_environment"
 """The application of a worker process, as uvicorn names it."""
+
+BACKLOG = 2048
+"""Connections that may wait to be let in."""
 
 log = logging.getLogger(__name__)
 
@@ -171,18 +178,40 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "access_log": False,  # it holds paths and addresses
         "server_header": False,
         "timeout_graceful_shutdown": math.ceil(settings.time_limit_seconds),
+        # A worker that answers its supervisor this late is killed; a busy machine is no reason.
+        "timeout_worker_healthcheck": 30,
     }
 
 
-def run_macro(settings: Settings) -> None:
-    """Serve the macro application until interrupted, in as many processes as settings say."""
+def run_macro(settings: Settings, *, told: Callable[[int], None]) -> None:
+    """Serve the macro application until interrupted, in as many processes as settings say.
+
+    On SIGTERM or SIGINT it takes no more requests, answers those that have begun within the time
+    limit, and leaves by SystemExit(0). A worker process that dies is replaced; one that can't
+    start ends the service.
+
+    Args:
+        settings: As the environment of this process tells them, since workers read them there.
+        told: Called with the port once requests are let in.
+
+    Raises:
+        ConfigurationError: the address can't be had, or the application does not start.
+    """
     with ExitStack() as running:
         write = running.enter_context(_log_of_process(settings))
+        listening = running.enter_context(_listening(settings))
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, _leave)
+        told(listening.getsockname()[1])
         options = uvicorn_options(settings)
         if settings.workers == 1:
             registry = CollectorRegistry()
             running.enter_context(_metrics_page(settings, registry))
-            uvicorn.run(create_macro_app(settings, write=write, registry=registry), **options)
+            app = create_macro_app(settings, write=write, registry=registry)
+            server = uvicorn.Server(uvicorn.Config(app, **options))
+            server.run(sockets=[listening])
+            if not server.started:
+                raise ConfigurationError("the service did not start; its log tells why")
             return
         counts = Path(
             running.enter_context(tempfile.TemporaryDirectory(prefix="dpanalytics-metrics-"))
@@ -190,7 +219,33 @@ def run_macro(settings: Settings) -> None:
         running.enter_context(_metrics_page(settings, of_workers(counts)))
         os.environ[DIRECTORY] = str(counts)
         os.environ[ENVIRONMENT_PREFIX + "HOME"] = str(settings.home)
-        uvicorn.run(FACTORY, factory=True, workers=settings.workers, **options)
+        config = uvicorn.Config(FACTORY, factory=True, workers=settings.workers, **options)
+        supervisor = Multiprocess(config, sockets=[listening])
+        supervisor.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+            raise ConfigurationError("the service did not start; its log tells why")
+
+
+def _leave(_signal: int, _frame: object) -> None:
+    """Also called after uvicorn has shut down: it raises anew the signal that ended it."""
+    raise SystemExit(0)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """The socket that requests come in by, shared by all workers."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{settings.host} port {settings.port}: can't be listened at: {error.strerror}"
+            ) from None
+        listening.set_inheritable(True)
+        yield listening
 
 
 @contextmanager

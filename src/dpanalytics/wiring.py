@@ -77,8 +77,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_home(home: Path, *, declarations: Path) -> tuple[Path, ...]:
+def create_home(
+    home: Path, *, declarations: Path, others: Mapping[str, object] | None = None
+) -> tuple[Path, ...]:
     """Make a home: directory, pseudonym key, journal with the declarations adopted, settings.
+
+    `others` are further settings, as `write_settings` takes them.
 
     Returns:
         What was made, settings last: a home that has them is complete.
@@ -99,7 +103,7 @@ def create_home(home: Path, *, declarations: Path) -> tuple[Path, ...]:
         create_journal(settings.database)
     with _journal(settings) as journal:
         journal.adopt(declared)
-    written = write_settings(home, declarations=declarations)
+    written = write_settings(home, declarations=declarations, others=others)
     return settings.pseudonym_key, settings.database, settings.sources.parent, written
 
 

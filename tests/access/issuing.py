@@ -57,6 +57,8 @@ class Issuer:
         self.pause = threading.Event()
         """Cleared, answers wait."""
         self.pause.set()
+        self.redirects: dict[str, str] = {}
+        """Paths that lead to other addresses."""
         self.asked: list[str] = []
         """Paths asked for, in their order."""
 
@@ -139,7 +141,11 @@ def issuing(kind: str = "EC") -> Iterator[Issuer]:
             known = {DISCOVERY: issuer.discovery, "/jwks": {"keys": issuer.published}}
             said = known.get(self.path)
             body = said if isinstance(said, bytes) else json.dumps(said).encode()
-            self.send_response(503 if issuer.away else 200 if said is not None else 404)
+            moved = issuer.redirects.get(self.path)
+            status = 503 if issuer.away else 302 if moved else 200 if said is not None else 404
+            self.send_response(status)
+            if moved:
+                self.send_header("Location", moved)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -113,5 +113,5 @@ def test_a_person_asks_as_its_own_consumers_only() -> None:
 def test_no_principal_is_in_between(
     issuer: str, subject: str, roles: tuple[Role, ...], consumers: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ValueError, match="principal|committee"):
+    with pytest.raises(ValueError, match=r"principal|committee"):
         Principal(issuer, subject, frozenset(roles), frozenset(consumers))

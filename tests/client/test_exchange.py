@@ -348,16 +348,17 @@ def test_who_asks_is_named_where_there_are_several(make: Make) -> None:
 # What carries the token, and what shows it
 
 
-def test_the_token_is_asked_for_whenever_a_request_is_sent(make: Make, time: Time) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_token_is_asked_for_whenever_a_request_is_sent(way: str, time: Time) -> None:
     tokens = iter(["first", "second"])
     transport, sent = scripted(LOST, answer())
-    with client_of("blocking", ADDRESS, lambda: next(tokens), time=time, transport=transport) as it:
-        it.ask(QUESTION)
+    with client_of(way, ADDRESS, lambda: next(tokens), time=time, transport=transport) as client:
+        client.ask(QUESTION)
     assert [r.headers["authorization"] for r in sent] == ["Bearer first", "Bearer second"]
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "ümlaut", None, 5])
-def test_what_is_no_token_is_refused_and_not_shown(make: Make, token: Any) -> None:
+def test_what_is_no_token_is_refused_and_not_shown(token: Any) -> None:
     for way in WAYS:
         transport, sent = scripted(answer())
         with (

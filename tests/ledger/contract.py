@@ -273,6 +273,25 @@ class JournalContract:
         assert journal.stored("r1", "senate") is None
         assert journal.stored("r9", "committee") is None
 
+    def test_what_would_be_repeated_for_nothing_is_known_without_a_debit(
+        self, journal: SqliteJournal
+    ) -> None:
+        def known(request_id: str, question: object = "q", consumer: str = "committee") -> object:
+            return journal.repeated(request_id, question=digest(question), consumer=consumer)
+
+        ticket = ticket_of(journal)
+        assert known("r1") is None
+        assert known("r2") is None
+        recorded = journal.record(ticket, b"answer")
+        size = journal.head().size
+        free = Recorded("r1", recorded.release_seq, b"answer", charged=False)
+        assert known("r1") == known("r2") == free == journal.debit(debit("r2"))
+        assert known("r1", question="another") is None
+        assert known("r2", question="another") is None
+        assert known("r2", consumer="senate") is None
+        assert known("r1", consumer="senate") is None
+        assert journal.head().size == size
+
     # Declarations
 
     def test_declarations_are_adopted_once(self, journal: SqliteJournal) -> None:

@@ -51,6 +51,8 @@ All are asymmetric: who can check a token must not be able to make one."""
 
 MIN_RSA_BITS = 2048
 """RFC 7518, 3.3."""
+MIN_RSA_CHARACTERS = 342
+"""So long is a modulus of that many bits in base64url."""
 
 PRIVATE_PARTS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
@@ -277,15 +279,8 @@ def _read(content: bytes) -> dict[str, object]:
 
 
 def _usable(entry: object, algorithms: frozenset[str]) -> Mapping[str, Key]:
-    """One published key for each algorithm that it may be used with (RFC 7517, 4)."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str):
-        return {}
-    if PRIVATE_PARTS & entry.keys():  # symmetric, or a private key that everybody can read
-        return {}
-    operations = entry.get("key_ops", ["verify"])
-    if not isinstance(operations, list) or "verify" not in operations:
-        return {}
-    if entry.get("use", "sig") != "sig":
+    """One published key for each algorithm that it may be used with."""
+    if not isinstance(entry, dict) or not _is_for_signatures(entry):
         return {}
     meant = entry.get("alg")
     names = [n for n in ALGORITHMS if n in algorithms and meant in (None, n)]
@@ -294,6 +289,18 @@ def _usable(entry: object, algorithms: frozenset[str]) -> Mapping[str, Key]:
     except (JoseError, ValueError, TypeError):
         return {}
     return {name: key for name in names if _fits(key, name)}
+
+
+def _is_for_signatures(entry: Mapping[str, object]) -> bool:
+    """Whether it is a public key that may check signatures (RFC 7517, 4)."""
+    if not isinstance(entry.get("kid"), str) or entry.get("use", "sig") != "sig":
+        return False
+    if PRIVATE_PARTS & entry.keys():  # symmetric, or a private key that everybody can read
+        return False
+    if len(str(entry.get("n", "n" * MIN_RSA_CHARACTERS))) < MIN_RSA_CHARACTERS:
+        return False
+    operations = entry.get("key_ops", ["verify"])
+    return isinstance(operations, list) and "verify" in operations
 
 
 _PUBLIC_PARTS = frozenset({"kty", "n", "e", "crv", "x", "y"})

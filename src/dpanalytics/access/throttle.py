@@ -27,7 +27,11 @@ class Throttle:
         """The clock gives seconds."""
         self._clock = clock
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._recent: deque[float] = deque()
+        self._recent: deque[float] = deque(maxlen=ALL_NAMES)
+
+    def __len__(self) -> int:
+        """How many names are remembered."""
+        return len(self._failures)
 
     def check(self, name: str) -> None:
         """Let an attempt pass, or tell how long to wait.

@@ -53,7 +53,7 @@ class Metrics:
             "dpanalytics_request_seconds",
             "Durations of requests, each rounded up to a response time class.",
             ("route",),
-            buckets=[n * class_length for n in CLASSES],
+            buckets=[round(n * class_length, 6) for n in CLASSES],
             registry=registry,
         )
         self._jobs = Gauge(

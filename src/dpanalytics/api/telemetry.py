@@ -37,6 +37,9 @@ LEFT = 499
 FRAMES = 30
 """Places of an error that are told, the last ones."""
 
+DESCRIPTION = "/openapi.json"
+"""Where the framework serves the description of the routes, which is no route of ours."""
+
 FOREIGN = frozenset(
     {
         "Started server process [%d]",
@@ -96,7 +99,8 @@ def line_writer(stream: TextIO, *, least: str, clock: Callable[[], datetime]) ->
     lowest = logging.getLevelNamesMapping()[least.upper()]
 
     def moment(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-        return {"time": clock().isoformat(timespec="milliseconds"), **event}
+        time = clock().isoformat(timespec="milliseconds")
+        return {"time": time, "level": event.pop("level"), "event": event.pop("event"), **event}
 
     logger = structlog.wrap_logger(
         structlog.WriteLogger(stream),
@@ -297,7 +301,9 @@ class RequestLog:
 def route_of(scope: Scope) -> str:
     """The template of the route that a request met; never the path as it was sent."""
     path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else "none"
+    if isinstance(path, str):
+        return path
+    return DESCRIPTION if scope["path"] == DESCRIPTION else "none"
 
 
 class _Response:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from dpanalytics.client.exchange import Patience, Pause, Send, exchange
+from dpanalytics.client.problems import UnexpectedAnswer
 from dpanalytics.client.reading import (
     RECORD_FORMAT,
     answer_of,
@@ -57,7 +58,13 @@ class UseCases:
 
     def view(self, name: str) -> Steps[View]:
         """One view."""
-        reply = yield from self._exchange("GET", f"v1/views/{_checked_name(name)}")
+        path = f"v1/views/{_checked_name(name)}"
+        try:
+            reply = yield from self._exchange("GET", path)
+        except UnexpectedAnswer as error:
+            if error.status != 404:
+                raise
+            raise _no_view(name) from None
         return view_of(json_of(reply))
 
     def estimate(self, question: Asked) -> Steps[Estimate]:
@@ -180,5 +187,9 @@ def _checked_id(request_id: str) -> str:
 
 def _checked_name(name: str) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise RequestError(f"no view {shortened(str(name))!r}; views() tells which there are")
+        raise _no_view(name)
     return name
+
+
+def _no_view(name: object) -> RequestError:
+    return RequestError(f"no view {shortened(str(name))!r}; views() tells which there are")

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     import altair
 
 UNITS_PER_RHO = 10**12
-FIGURES = {"estimate": pl.Float64, "margin": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+COLUMNS: Mapping[str, Any] = {
+    "metric": pl.String,
+    "item": pl.String,
+    "estimate": pl.Float64,
+    "margin": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "swamped": pl.Boolean,
+    "unit": pl.String,
+    "students": pl.Float64,
+}
+"""Columns of an answer's frame, after those of its dimensions."""
 
 
 @dataclass(frozen=True, order=True)
@@ -132,23 +143,14 @@ class Answer:
         not known at this budget), `unit`, and `students`, the noisy count beneath a mean, rate
         or quantile. Dimensions are of type Enum: they sort as they are declared, not by letter.
         """
-        rows, dimensions = self.content["rows"], self.dimensions
-        columns: dict[str, tuple[list[Any], Any]] = {
-            name: _in_order([row["group"][name] for row in rows]) for name in dimensions
-        }
-        columns["metric"] = [row["metric"] for row in rows], pl.String
-        columns["item"] = [row["item"] for row in rows], pl.String
-        for name, dtype in FIGURES.items():
-            columns[name] = [row[name] for row in rows], dtype
-        columns["swamped"] = [row["swamped"] for row in rows], pl.Boolean
-        columns["unit"] = [row["unit"] for row in rows], pl.String
-        columns["students"] = [row.get("students") for row in rows], pl.Float64
-        return pl.DataFrame(
-            [
-                pl.Series(name, values, dtype=dtype, strict=False)
-                for name, (values, dtype) in columns.items()
-            ]
-        )
+        rows = self.content["rows"]
+        series = [_groups(name, [row["group"][name] for row in rows]) for name in self.dimensions]
+        for name, dtype in COLUMNS.items():
+            values = [row[name] for row in rows]
+            if dtype == pl.Float64:
+                values = [None if value is None else float(value) for value in values]
+            series.append(pl.Series(name, values, dtype))
+        return pl.DataFrame(series)
 
     def wide(self) -> pl.DataFrame:
         """One row for each group: for each metric (and item) its estimate, and `±` its margin."""
@@ -160,18 +162,12 @@ class Answer:
             line = lines.setdefault(tuple(row["group"][name] for name in dimensions), {})
             for name, figure in ((head, "estimate"), (f"± {head}", "margin")):
                 heads[name] = None
-                line[name] = row[figure]
-        groups = [_in_order([group[n] for group in lines]) for n in range(len(dimensions))]
+                line[name] = float(row[figure])
         return pl.DataFrame(
             [
+                *(_groups(name, [g[n] for g in lines]) for n, name in enumerate(dimensions)),
                 *(
-                    pl.Series(name, values, dtype=dtype)
-                    for name, (values, dtype) in zip(dimensions, groups, strict=True)
-                ),
-                *(
-                    pl.Series(
-                        head, [line.get(head) for line in lines.values()], pl.Float64, strict=False
-                    )
+                    pl.Series(head, [line.get(head) for line in lines.values()], pl.Float64)
                     for head in heads
                 ),
             ]
@@ -364,9 +360,9 @@ class Release:
     """Number of the journal's entry of the release that was told again."""
 
 
-def _in_order(values: list[str]) -> tuple[list[str], pl.Enum]:
-    """Values of a dimension, and their type; groups come in the declared order of values."""
-    return values, pl.Enum(list(dict.fromkeys(values)))
+def _groups(name: str, values: list[str]) -> pl.Series:
+    """Values of a dimension; groups come in the declared order of values, so these sort by it."""
+    return pl.Series(name, values, pl.Enum(list(dict.fromkeys(values))))
 
 
 def _frame_of(rows: Iterable[Any], kind: type) -> pl.DataFrame:

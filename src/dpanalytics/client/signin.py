@@ -33,7 +33,7 @@ from dpanalytics.errors import AccessError
 DISCOVERY = ".well-known/openid-configuration"
 """Below the issuer (OpenID Connect Discovery 1.0, 4)."""
 CALLBACK = "/callback"
-"""Path of the redirect; providers know it as http://127.0.0.1/callback, with any port."""
+"""Path of the redirect, unless the provider knows another."""
 SIGNATURES = ["RS256", "PS256", "ES256", "ES384", "RS384", "RS512", "PS384", "PS512", "Ed25519"]
 """Algorithms an ID token may be signed with: those that need the provider's private key."""
 EARLY = 30.0
@@ -118,6 +118,7 @@ def sign_in(
     *,
     resource: str | None = None,
     scope: str = "openid",
+    redirect_path: str = CALLBACK,
     timeout: float = 300.0,
     opener: Callable[[str], object] = webbrowser.open,
     ca_file: Path | None = None,
@@ -128,11 +129,12 @@ def sign_in(
 
     Args:
         issuer: the university's OpenID provider.
-        client_id: public client that is registered there for this, with the redirect
-            http://127.0.0.1/callback.
+        client_id: public client that is registered there for this.
         resource: the service that the token is for, as the provider knows it (RFC 8707).
         scope: what is asked for; `offline_access` beside `openid` for a token that renews itself,
             where the provider gives one.
+        redirect_path: path of the registered redirect: /callback for http://127.0.0.1/callback.
+            The port is free: it is chosen anew each time (RFC 8252, 7.3).
         timeout: seconds that the person has.
         opener: shows the person an address; `print` where there is no browser.
         ca_file: certificates to trust instead of the usual ones, in PEM.
@@ -148,8 +150,8 @@ def sign_in(
         more = {} if resource is None else {"resource": resource}
         if "offline_access" in scope.split():
             more["prompt"] = "consent"  # OpenID Connect Core 1.0, 11
-        with _listening() as listener:
-            redirect = f"http://127.0.0.1:{listener.port}{CALLBACK}"
+        with _listening(redirect_path, state) as listener:
+            redirect = f"http://127.0.0.1:{listener.port}{redirect_path}"
             asked = {
                 "response_type": "code",
                 "client_id": client_id,
@@ -161,7 +163,6 @@ def sign_in(
                 "code_challenge_method": "S256",
                 **more,
             }
-            listener.expect(state)
             if opener(provider.page(asked)) is False:
                 raise SignInFailed("no browser could be opened; opener=print shows the address")
             code = provider.code_of(listener.wait(timeout))
@@ -336,10 +337,10 @@ def _provider(issuer: str, ca_file: Path | None) -> Iterator[_Provider]:
 class _Listener:
     """Waits on the loopback address for the browser to come back."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str, state: str) -> None:
+        self._path, self._state = path, state
         self._came = threading.Event()
         self._returned: dict[str, str] = {}
-        self._state = ""
         listener = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -357,19 +358,14 @@ class _Listener:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.server.server_port
 
-    def expect(self, state: str) -> None:
-        """The state that the right answer brings back."""
-        self._state = state
-
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Take the first answer with the right state; any other page of the web is turned away."""
         parts = urllib.parse.urlsplit(request.path)
         pairs = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
         query = dict(pairs)
         right = (
-            parts.path == CALLBACK
+            parts.path == self._path
             and len(query) == len(pairs)  # RFC 6749, 3.1: no parameter twice
-            and bool(self._state)
             and secrets.compare_digest(query.get("state", "").encode(), self._state.encode())
             and not self._came.is_set()
         )
@@ -397,8 +393,8 @@ class _Listener:
 
 
 @contextmanager
-def _listening() -> Iterator[_Listener]:
-    listener = _Listener()
+def _listening(path: str, state: str) -> Iterator[_Listener]:
+    listener = _Listener(path, state)
     thread = threading.Thread(target=listener.server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

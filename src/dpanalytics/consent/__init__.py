@@ -3,6 +3,7 @@
 | file | what lives there |
 |---|---|
 | scope.py | what a student may agree to |
+| terms.py | which decisions hold at a moment, and why; who is to be asked (pure) |
 | table.py | decisions loaded from a file, under pseudonyms |
 
 This room knows of no key: pseudonyms are made by what is handed to it.

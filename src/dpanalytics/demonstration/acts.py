@@ -115,7 +115,7 @@ def play(
         files = _made_up(out, home, students=students, clicks=clicks)
     else:
         files = _real(out, home, oulad)
-    create_home(home / "home", declarations=declarations)
+    create_home(home / "home", declarations=declarations, others={"local_accounts": True})
     settings = load_settings(home / "home", environ={})
     _load(out, settings, files, home / "consents" / "consents.csv")
     _build(out, settings)

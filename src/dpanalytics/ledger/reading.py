@@ -132,6 +132,20 @@ class Journal(ABC):
                 return given if isinstance(given, Recorded) else None
         return None
 
+    def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
+        """The release that a debit of the question would return for nothing; None if it would not.
+
+        The question is named by its digest. Nothing is written and no lock is taken.
+        """
+        for row in self._rows(self._reads.debit_of_request, request_id):
+            paid = Standing.of_row(row).paid
+            if (paid["consumer"], paid["question"]) != (consumer, question):
+                return None  # the debit refuses the id
+        for row in self._rows(self._reads.debit_of_question, question, consumer):
+            given = Standing.of_row(row).given()
+            return given if isinstance(given, Recorded) else None
+        return None
+
     def releases(
         self, *, consumers: frozenset[str] | None, before: int | None, limit: int
     ) -> tuple[ReleaseRecord, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dpanalytics.database import BUSY_SECONDS, Database
-from dpanalytics.errors import GrantMissing, JournalError
+from dpanalytics.errors import ConfigurationError, GrantMissing, JournalError
 from dpanalytics.ledger import statements as sql
 from dpanalytics.ledger.accounts import (
     Account,
@@ -67,13 +67,19 @@ class SqliteJournal(Journal):
         self._path = path
         self._database = Database(path, busy_seconds=busy_seconds, trace=trace)
         try:
-            with self._database.reading() as connection:
-                marked = _rows(connection, sql.HAS_REVISION)
-                revision = _rows(connection, sql.REVISION) if marked else []
-            check_revision(revision[0][0] if revision else None, place=str(path))
+            check_revision(self._revision(), place=str(path))
+        except JournalError as error:
+            self._database.close()
+            raise ConfigurationError(f"{path} can't be read: {error}") from error
         except BaseException:
             self._database.close()
             raise
+
+    def _revision(self) -> str | None:
+        with self._database.reading() as connection:
+            if not _rows(connection, sql.HAS_REVISION):
+                return None
+            return next((str(revision) for (revision,) in _rows(connection, sql.REVISION)), None)
 
     def close(self) -> None:
         """Let go of the file."""

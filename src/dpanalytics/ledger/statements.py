@@ -23,6 +23,8 @@ class Reads:
     """Number and digest of the declarations in force."""
     debit_of_request: str
     """Debit of a request id: number, text; number and body of the release that stands for it."""
+    debit_of_question: str
+    """The same, of a question's digest and a consumer."""
     debits: str
     """Texts of a debit and of its release; below a number, newest first, at most so many."""
     debits_of: str
@@ -136,6 +138,7 @@ FROM account ORDER BY academic_year, consumer, view
     last_entry="SELECT coalesce(max(seq), -1) FROM entry",
     last_declarations=LAST_DECLARATIONS,
     debit_of_request=DEBIT_OF_REQUEST,
+    debit_of_question=DEBIT_OF_QUESTION,
     debits="""
 SELECT paid.body, written.body
 FROM entry AS paid

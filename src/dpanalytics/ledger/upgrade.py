@@ -9,12 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpanalytics.database import (
-    BUSY_SECONDS,
-    begin_immediate,
-    connect,
-    create_database,
-)
+from dpanalytics.database import BUSY_SECONDS, connect, create_database
 from dpanalytics.errors import ConfigurationError
 from dpanalytics.settings import Settings
 
@@ -77,7 +72,6 @@ def upgrade(settings: Settings, *, migrations: Path = MIGRATIONS) -> str:
         return upgrade_postgres(settings.database_url, migrations=migrations)
     connection = connect(settings.database, busy_seconds=BUSY_SECONDS)
     try:
-        begin_immediate(connection)
         return _migrate_sqlite(connection, migrations=migrations)
     except sqlite3.Error as error:
         raise ConfigurationError(f"{settings.database}: can't be upgraded: {error}") from error
@@ -157,14 +151,17 @@ def _statements(text: str) -> list[str]:
 
 
 def _migrate_sqlite(connection: sqlite3.Connection, *, migrations: Path = MIGRATIONS) -> str:
-    """Migrate in the transaction that was begun, and commit it."""
+    """Migrate in one transaction."""
     from sqlalchemy import create_engine  # noqa: PLC0415 (slow)
     from sqlalchemy.pool import StaticPool  # noqa: PLC0415
 
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    found = BEFORE_MIGRATIONS if "entry" in tables and "alembic_version" not in tables else None
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
-    with engine.connect() as wrapped:
-        done = migrate(wrapped, migrations=migrations, schema=None, found=found)
+    with engine.connect() as wrapped:  # which rolls back what was begun before
+        connection.execute("BEGIN IMMEDIATE")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        old = "entry" in tables and "alembic_version" not in tables
+        done = migrate(
+            wrapped, migrations=migrations, schema=None, found=BEFORE_MIGRATIONS if old else None
+        )
         wrapped.commit()
     return done

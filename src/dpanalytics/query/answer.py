@@ -46,6 +46,9 @@ class Ledger(Protocol):
     def stored(self, request_id: str, consumer: str) -> Recorded | None:
         """The answer recorded under a request id of that consumer."""
 
+    def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
+        """What `debit` would return for nothing; charges nothing."""
+
     def append(self, kind: str, payload: Mapping[str, Any]) -> int:
         """Write an entry."""
 
@@ -195,7 +198,11 @@ class Desk:
         """
         self._check_purpose(question)
         plan, _ = self._plan(question)
-        return self._stored(request_id, plan)
+        if (known := self._stored(request_id, plan)) is not None:
+            return known
+        consumer = self.consumer.consumer
+        found = self.ledger.repeated(request_id, question=plan.digest, consumer=consumer)
+        return Answered.of_record(found) if found is not None else None
 
     def _check_purpose(self, question: Question) -> None:
         """Refuse what policy 2.3b and 2.5 forbid, and what the consumer is not declared for."""

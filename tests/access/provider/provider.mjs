@@ -29,7 +29,7 @@ function restart() {
         application_type: 'native',
         token_endpoint_auth_method: 'none',
         redirect_uris: [redirect],
-        grant_types: ['authorization_code'],
+        grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],
       },
     ],

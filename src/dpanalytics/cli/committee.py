@@ -1,0 +1,127 @@
+"""Commands of who asks: what may be asked about, its price, the answer, and the budget."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpanalytics import wiring
+from dpanalytics.cli.options import ConsumerOption, HomeOption, out, settings_of
+from dpanalytics.errors import RequestError
+from dpanalytics.query.request import Question, parse_question_json
+from dpanalytics.terminal import budget_table, show_answer, show_estimate, table_of, written
+
+app = typer.Typer()
+
+FORMATS = ("table", "json", "csv", "parquet", "svg")
+
+QuestionArgument = Annotated[
+    str, typer.Argument(help="File with the question in JSON; - for input.")
+]
+
+
+@app.command()
+def views(
+    name: Annotated[str | None, typer.Argument(help="A view; a list of all by default.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """What may be asked about: views, or one view's dimensions and measures."""
+    declared = wiring.read_declarations(settings_of(home).declarations)
+    if name is None:
+        table = table_of("view", "about", "academic years")
+        for key, checked in sorted(declared.views.items()):
+            table.add_row(key, checked.view.title, ", ".join(checked.view.academic_years))
+        out.print(table)
+        return
+    if name not in declared.views:
+        raise RequestError(f"no view {name!r}; declared are {', '.join(sorted(declared.views))}")
+    view = declared.views[name].view
+    out.print(view.title, style="bold", end="")
+    out.print(f": {view.description}")
+    out.print(f"Holds {declared.views[name].population}.")
+    out.print(f"Academic years: {', '.join(view.academic_years)}.")
+    out.print(f"Purposes: {', '.join(view.purposes)}.")
+    table = table_of("kind", "name", "about", "values or bounds")
+    for d in view.dimensions:
+        shown = ", ".join(d.domain[:8]) + (f" … {d.domain[-1]}" if len(d.domain) > 8 else "")
+        table.add_row("dimension", d.name, d.title, shown)
+    for m in view.measures:
+        table.add_row(
+            "measure", m.name, m.title, f"{m.bounds[0]} to {m.bounds[1]} {m.unit}, {m.combine}"
+        )
+    out.print(table)
+
+
+@app.command()
+def estimate(question: QuestionArgument, consumer: ConsumerOption, home: HomeOption = None) -> None:
+    """Say what a question costs and how accurate its answer will be; reads no rows, is free."""
+    asked = _question(question)
+    with wiring.open_desk(settings_of(home), consumer) as desk:
+        show_estimate(out, desk.estimate(asked))
+
+
+@app.command()
+def ask(
+    question: QuestionArgument,
+    consumer: ConsumerOption,
+    home: HomeOption = None,
+    form: Annotated[
+        str, typer.Option("--format", help="table, json, csv, parquet or svg.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("--output", help="File to write.")] = None,
+    mode: Annotated[str, typer.Option("--mode", help="plain, or hesa for publication.")] = "plain",
+    metric: Annotated[str | None, typer.Option("--metric", help="What an SVG shows.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--request-id", help="Asking again under it is free.")
+    ] = None,
+) -> None:
+    """Ask: charge the budget, answer with noise, record the answer."""
+    asked = _question(question)
+    _check_output(form, mode, output)
+    with wiring.open_desk(settings_of(home), consumer) as desk:
+        if form == "svg":
+            from dpanalytics.web.chart import drawn_metric  # noqa: PLC0415  loads slowly
+
+            drawn_metric(list(desk.estimate(asked).margins), asked.group_by, metric=metric)
+        answered = desk.answer(asked, request_id=request_id)
+    if form == "table" and output is None:
+        show_answer(out, answered, hesa=mode == "hesa")
+        return
+    content = written(answered, form=form, hesa=mode == "hesa", metric=metric)
+    if output is None:
+        sys.stdout.write(content.decode())
+    else:
+        output.write_bytes(content)
+        out.print(f"wrote {output}; request id {answered.request_id}", soft_wrap=True)
+
+
+@app.command()
+def budget(consumer: ConsumerOption, home: HomeOption = None) -> None:
+    """A consumer's grants: what they hold, what is spent, until when."""
+    with wiring.open_desk(settings_of(home), consumer) as desk:
+        accounts = desk.ledger.accounts(consumer)
+    out.print(budget_table(a for a in accounts if a.kind == "grant"))
+
+
+def _question(place: str) -> Question:
+    try:
+        content = sys.stdin.buffer.read() if place == "-" else Path(place).read_bytes()
+        return parse_question_json(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise RequestError(f"{place}: is not text in UTF-8") from None
+
+
+def _check_output(form: str, mode: str, output: Path | None) -> None:
+    """Refuse what can't be written, before anything is charged."""
+    if form not in FORMATS or mode not in ("plain", "hesa"):
+        raise RequestError(
+            f"format {form!r}, mode {mode!r}; allowed are {', '.join(FORMATS)}, and plain, hesa"
+        )
+    if mode == "hesa" and form in ("json", "svg"):
+        raise RequestError(f"mode hesa goes with table, csv and parquet, not with {form}")
+    if form == "parquet" and output is None:
+        raise RequestError("format parquet needs --output FILE")
+    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+        raise RequestError(f"{output}: can't be written; nothing was asked or charged")

@@ -1,0 +1,132 @@
+"""Commands of data stewards: homes, declarations, loads, consents and snapshots."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dpanalytics import wiring
+from dpanalytics.cli.options import HomeOption, out, settings_of
+from dpanalytics.terminal import console, table_of
+
+app = typer.Typer()
+declarations = typer.Typer(help="Check declarations and write their JSON Schemas.")
+consent = typer.Typer(help="The consent table.")
+app.add_typer(declarations, name="declarations")
+app.add_typer(consent, name="consent")
+
+
+@app.command()
+def init(
+    home: HomeOption = None,
+    declared: Annotated[
+        Path, typer.Option("--declarations", help="Directory with schemas/ and budgets/.")
+    ] = Path(),
+) -> None:
+    """Make a home: keys, journal, store and settings."""
+    target = home or Path(os.environ.get("DPANALYTICS_HOME", "home"))
+    for path in wiring.create_home(target, declarations=declared):
+        out.print(f"made {path}", soft_wrap=True)
+
+
+@declarations.command("check")
+def declarations_check(
+    root: Annotated[Path, typer.Argument(help="Directory with schemas/ and budgets/.")] = Path(),
+) -> None:
+    """Check all declarations and say what they hold."""
+    declared = wiring.read_declarations(root)
+    table = table_of("view", "population", "student sources", "dimensions", "measures")
+    for name, checked in sorted(declared.views.items()):
+        table.add_row(
+            name,
+            checked.population,
+            ", ".join(checked.student_sources),
+            ", ".join(d.name for d in checked.view.dimensions),
+            ", ".join(m.name for m in checked.view.measures),
+        )
+    out.print(table)
+    out.print(
+        f"{len(declared.sources)} sources, {len(declared.views)} views, "
+        f"{len(declared.consumers)} consumers: in order. Digest {declared.digest[:16]}"
+    )
+
+
+@declarations.command("schemas")
+def declarations_schemas(
+    directory: Annotated[Path, typer.Argument(help="Where to write.")] = Path("schemas/json"),
+) -> None:
+    """Write the JSON Schemas of all declarations, for editors."""
+    for path in wiring.write_json_schemas(directory):
+        out.print(f"wrote {path}", soft_wrap=True)
+
+
+@app.command()
+def load(
+    source: Annotated[str, typer.Argument(help="Name of the source as declared.")],
+    file: Annotated[Path, typer.Argument(help="Its file: CSV, NDJSON or Parquet, or gzipped.")],
+    home: HomeOption = None,
+) -> None:
+    """Load a file as the source declares: checked, pseudonymised, all or nothing."""
+    with wiring.open_steward(settings_of(home)) as steward, _progress() as progress:
+        task = progress.add_task(f"loading {source}", total=None)
+        report = steward.load(
+            source,
+            file,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if report.already_loaded:
+        out.print(f"{source}: this very file is loaded already; nothing was done")
+        return
+    out.print(
+        f"{source}: {report.rows_read:,} rows read, {report.rows_kept:,} kept, "
+        f"{sum(report.refused.values()):,} refused, in {report.seconds:.1f} s"
+    )
+    for reason, rows in report.refused.items():
+        out.print(f"  refused {rows:,}: {reason}")
+    for column in report.dropped_columns:
+        out.print(f"  column {column} not kept: special category, no approved case (policy 4.5)")
+
+
+@consent.command("load")
+def consent_load(
+    file: Annotated[Path, typer.Argument(help="CSV file with the decisions of students.")],
+    home: HomeOption = None,
+) -> None:
+    """Load the consent table from CSV; it replaces the one before."""
+    with wiring.open_steward(settings_of(home)) as steward:
+        state = steward.load_consents(file)
+    out.print(f"consents loaded, state {state.digest[:16]}; they take effect at the next snapshot")
+
+
+@app.command()
+def snapshot(
+    views: Annotated[list[str] | None, typer.Argument(help="Views; all by default.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Build the snapshots that questions are answered from. Figures are for stewards only."""
+    with wiring.open_steward(settings_of(home)) as steward, out.status("building snapshots"):
+        reports = list(steward.build(views or ()))
+    for report in reports:
+        out.print(
+            f"{report.snapshot.id}: {report.rows_kept:,} rows of {report.students:,} students "
+            f"({report.snapshot.population}), {report.seconds:.1f} s",
+            soft_wrap=True,
+        )
+        for reason, rows in report.dropped.items():
+            if rows:
+                out.print(f"  left out {rows:,} rows: {reason}")
+
+
+def _progress() -> Progress:
+    shown = console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=shown,
+        transient=True,
+        disable=not shown.is_terminal,
+    )
