@@ -50,8 +50,9 @@ check: lint test-all ## all that a change must pass
 bench: $(READY) ## measure against the figures to reach, into docs/benchmarks.md (minutes)
 	$(BIN)/python benchmarks/report.py
 
-serve: $(READY) ## serve the home of the demonstration on this machine
-	$(BIN)/dpanalytics serve --home $(DEMO)/home
+serve: $(READY) ## serve the demonstration on this machine, and say how to sign in
+	@test -e $(DEMO)/home/settings.toml || $(MAKE) --no-print-directory demo
+	$(BIN)/dpanalytics serve demonstration --home $(DEMO)/home
 
 schemas: $(READY) ## write the JSON Schemas of the declarations
 	$(BIN)/dpanalytics declarations schemas

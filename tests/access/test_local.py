@@ -188,7 +188,7 @@ def test_a_crowd_of_sign_ins_waits_in_a_short_line(
         asked = [crowd.submit(local.sign_in, "ada", PASSWORD) for _ in range(WAITING + 1)]
         done, waiting = wait(asked, timeout=10, return_when=FIRST_COMPLETED)
         assert [type(one.exception()) for one in done] == [ServiceBusy]
-        assert len(hasher.checked) == 1
+        assert len(hasher.checked) <= 1
         hasher.go_on.set()
         assert all(one.result(10) for one in waiting)
 

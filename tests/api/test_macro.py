@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -427,3 +428,17 @@ def test_a_view_without_a_snapshot_is_not_found(built_home: Path, tmp_path: Path
     (home / "store" / "snapshots" / "enrolments" / "2013-14" / "current").unlink()
     with service_over(home) as service:
         assert "no snapshot" in problem(service.estimate(QUESTION), 404, "snapshot-error")["detail"]
+
+
+def test_a_view_declared_anew_is_not_answered_from_its_old_snapshot(
+    built_home: Path, tmp_path: Path
+) -> None:
+    declared = tmp_path / "declared"
+    for name in ("schemas", "budgets"):
+        shutil.copytree(ROOT / name, declared / name)
+    view = declared / "schemas" / "views" / "enrolments.yaml"
+    view.write_text(view.read_text("utf-8").replace("groups: 4", "groups: 3"), "utf-8")
+    home = copied(built_home, tmp_path / "home")
+    with service_over(home, declarations=declared) as service:
+        told = problem(service.ask(QUESTION, "declared-anew"), 404, "snapshot-error")
+        assert "declared anew" in told["detail"]

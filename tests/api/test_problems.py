@@ -203,6 +203,9 @@ def test_what_the_framework_refuses_is_a_problem_too() -> None:
     assert wrong.headers["allow"] == "GET"
 
 
+NUMBERS = app_that_raises(ValueError())
+
+
 @given(st.text("abc83%/&=", min_size=1, max_size=2000))
 def test_a_malformed_parameter_is_told_by_place_and_rule_without_what_was_sent(
     value: str,

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpanalytics.client import Answer, Cost, UnexpectedAnswer
@@ -117,7 +117,7 @@ def test_an_answer_says_what_it_is_of_and_what_it_cost() -> None:
 
 
 @given(st.integers(0, 10**15), st.floats(1e-12, 0.5))
-@UNHURRIED
+@settings(max_examples=30, deadline=None)
 def test_epsilon_of_a_cost_is_what_the_ledger_says(units: int, delta: float) -> None:
     assert Cost(units).epsilon(delta) == pytest.approx(
         epsilon_of(Rho(units), delta), rel=1e-6, abs=1e-9

@@ -15,7 +15,7 @@ from dpanalytics.errors import (
     SignInRefused,
 )
 from dpanalytics.schema.declared import read_declarations
-from tests.client.either import client_of
+from tests.client.either import Time, client_of
 from tests.client.service import Service, Wire
 from tests.conftest import ROOT
 
@@ -195,10 +195,12 @@ def test_who_gave_up_fetches_the_answer_later(
     question = about(0.3 if way == "async" else 0.31)
     state.cuts = ["502"] * 100
     token = service.token("quality-committee")
-    hasty = Patience(deadline=0.3, first_pause=0.01, longest_pause=0.05)
+    hasty = Patience(deadline=100, first_pause=40, longest_pause=40)
     before = spent(committee)
     with (
-        client_of(way, address, token, patience=hasty) as client,
+        client_of(
+            way, address, token, patience=hasty, time=Time(), chance=lambda: 1.0
+        ) as client,
         pytest.raises(UnexpectedAnswer, match="502") as caught,
     ):
         client.ask(question)

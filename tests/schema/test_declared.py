@@ -144,7 +144,16 @@ def test_each_declaration_names_the_json_schema_that_editors_use(path):
     found = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
     assert found
     schema = (path.parent / found[1]).resolve()
-    kind = {"sources": "source", "views": "view"}.get(
-        path.parent.name, "caps" if path.stem == "caps" else "consumer"
-    )
+    special = {"policy": "consent_policy"} | {
+        name: name for name in ("caps", "access", "basis", "identities")
+    }
+    folders = {
+        "sources": "source",
+        "views": "view",
+        "cases": "case",
+        "indicators": "indicator",
+        "consent": "consent_text",
+        "budgets": "consumer",
+    }
+    kind = special.get(path.stem) or folders[path.parent.name]
     assert schema == ROOT / f"schemas/json/{kind}.json"

@@ -177,6 +177,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         shape = model.model_json_schema(ref_template=SCHEMAS + "{model}")
         schemas |= shape.pop("$defs", {})
         schemas[model.__name__] = shape
+    for shape in schemas.values():
+        for member in shape.get("properties", {}).values():
+            if "default" in member and member["default"] is None:
+                del member["default"]  # generators take it for a value that is always there
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     described["components"]["schemas"] = dict(sorted(schemas.items()))

@@ -5,6 +5,7 @@
 | stewards.py | data stewards: homes, declarations, loads, consents, snapshots |
 | committee.py | who asks: views, estimates, answers, budgets |
 | auditors.py | auditors: the journal |
+| accounts.py | local accounts, for demonstrations |
 | operators.py | who runs it: the service, backups, upgrades, the demonstration |
 | options.py | options that several share |
 """
@@ -16,7 +17,7 @@ from typing import NoReturn
 
 import typer
 
-from dpanalytics.cli import auditors, committee, operators, stewards
+from dpanalytics.cli import accounts, auditors, committee, operators, stewards
 from dpanalytics.errors import DpAnalyticsError
 
 app = typer.Typer(
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (stewards, committee, auditors, operators):
+for group in (stewards, committee, auditors, accounts, operators):
     app.add_typer(group.app)
 
 

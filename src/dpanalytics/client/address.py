@@ -42,12 +42,14 @@ def is_loopback(url: httpx.URL) -> bool:
     return url.scheme == "http" and url.host in LOOPBACK
 
 
-def trust_of(ca_file: Path | None) -> ssl.SSLContext | bool:
+def trust_of(url: httpx.URL, ca_file: Path | None) -> ssl.SSLContext | bool:
     """What certificates are checked against: a file of authorities, else the usual ones.
 
     Raises:
         ConfigurationError: the file can't be read as certificates.
     """
+    if is_loopback(url):  # TLS is not spoken there; were it, nothing would be trusted
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca_file is None:
         return True
     try:

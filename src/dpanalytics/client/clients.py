@@ -284,7 +284,7 @@ def _connection(address: str, ca_file: Path | None) -> dict[str, Any]:
     url = checked_address(address, of="the service")
     return {
         "base_url": url,
-        "verify": trust_of(ca_file),
+        "verify": trust_of(url, ca_file),
         "trust_env": by_proxy(url),
         "follow_redirects": False,
         "headers": {"User-Agent": f"dpanalytics-client/{version('dpanalytics')}"},

@@ -210,7 +210,11 @@ def local_token(
     url = checked_address(address, of="the service")
     try:
         with httpx.Client(
-            base_url=url, transport=transport, trust_env=by_proxy(url), timeout=STEP
+            base_url=url,
+            transport=transport,
+            trust_env=by_proxy(url),
+            verify=trust_of(url, None),
+            timeout=STEP,
         ) as http:
             response = http.post("v1/local/tokens", json={"name": name, "password": password})
     except httpx.RequestError as error:
@@ -329,7 +333,7 @@ class _Provider:
 def _provider(issuer: str, ca_file: Path | None) -> Iterator[_Provider]:
     url = checked_address(issuer, of="the provider")
     with httpx.Client(
-        timeout=STEP, follow_redirects=False, trust_env=by_proxy(url), verify=trust_of(ca_file)
+        timeout=STEP, follow_redirects=False, trust_env=by_proxy(url), verify=trust_of(url, ca_file)
     ) as http:
         yield _Provider(issuer, http)
 

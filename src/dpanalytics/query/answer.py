@@ -307,8 +307,10 @@ def _what_that_buys(cost: Rho, left_units: int) -> str:
 
 
 def _times_wider(cost: Rho, left_units: int) -> float | None:
-    """How much wider margins must be to cost no more than what is left: loss falls with their
-    square. To a tenth, upwards."""
+    """How much wider margins must be to cost no more than what is left, to a tenth upwards.
+
+    Loss falls with their square.
+    """
     return math.ceil(10 * math.sqrt(cost.units / left_units)) / 10 if left_units else None
 
 

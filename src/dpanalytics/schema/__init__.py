@@ -6,6 +6,10 @@
 | purpose.py | what analytics may be used for, and never (policy 2.3b, 2.5) |
 | source.py | the declaration of a source and its columns |
 | view.py | the declaration of a view: dimensions, measures, contribution limits |
+| case.py | the declaration of a case that opens special category data (policy 4.5) |
+| indicator.py | the declaration of indicators: a closed list of formulas, and what they draw on |
+| consenttext.py | the texts that students decide on, and the institution's rules about consent |
+| identities.py | the declaration of the file that identities come from |
 | budget.py | the declaration of consumers, their grants, and the caps of the years |
 | sqlgrammar.py | which pieces of SQL a view may be made of; anything else is refused |
 | sqltypes.py | the kinds of values in a view, and how one becomes another without failing |

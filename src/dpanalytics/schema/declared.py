@@ -4,7 +4,8 @@ The only file of this room that reads any. All or nothing: one fault, and no dec
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,10 @@ from pydantic import ValidationError
 from dpanalytics.errors import DeclarationError
 from dpanalytics.schema.access import Access
 from dpanalytics.schema.budget import Caps, Consumer
+from dpanalytics.schema.case import Case
+from dpanalytics.schema.consenttext import STRICTEST, ConsentPolicy, ConsentText
+from dpanalytics.schema.identities import IdentityFile
+from dpanalytics.schema.indicator import Basis, Indicator, check_basis, check_indicator
 from dpanalytics.schema.purpose import REFUSED_PURPOSES
 from dpanalytics.schema.source import Declaration, Source
 from dpanalytics.schema.sqlcheck import CheckedView, check_view
@@ -23,6 +28,13 @@ from dpanalytics.schema.view import View
 
 SOURCES = "schemas/sources"
 VIEWS = "schemas/views"
+CASES = "schemas/cases"
+INDICATORS = "schemas/indicators"
+BASIS = "basis"
+CONSENT = "schemas/consent"
+CONSENT_POLICY = "policy"
+VAULT = "schemas/vault"
+IDENTITIES = "identities"
 BUDGETS = "budgets"
 CAPS = "caps"
 ACCESS = "access"
@@ -42,6 +54,17 @@ class Declarations:
     consumers: Mapping[str, Consumer]
     caps: Caps
     access: Access
+    cases: Mapping[str, Case]
+    """For special category data; none unless one is declared (policy 4.5)."""
+    basis: Basis | None
+    """What all indicators share; None where none is declared."""
+    indicators: Mapping[str, Indicator]
+    consent_texts: Mapping[str, ConsentText]
+    """By scope; nobody can agree to a scope that has none."""
+    consent_policy: ConsentPolicy
+    """The strictest readings where none is declared."""
+    identities: IdentityFile | None
+    """Where identities come from; None where none are loaded."""
     digest: str
     """SHA-256 in hex over names and bytes of all files; the journal records it."""
 
@@ -82,13 +105,27 @@ def read_declarations(root: Path) -> Declarations:
         if file.stem in consumers:
             _same_name(file, consumers[file.stem].consumer)
             _check_grants(file.place, consumers[file.stem], views, caps)
+    micro_files = tuple(
+        file
+        for folder in (CASES, INDICATORS, CONSENT, VAULT)
+        for file in _files_if_any(root, folder)
+    )
+    cases = _cases(micro_files, sources)
+    basis, indicators = _indicators(micro_files, sources, views, cases)
+    texts, policy = _consent(micro_files)
     return Declarations(
         sources=MappingProxyType(sources),
         views=MappingProxyType(views),
         consumers=MappingProxyType(consumers),
         caps=caps,
         access=access,
-        digest=_digest((*source_files, *view_files, *budget_files)),
+        cases=MappingProxyType(cases),
+        basis=basis,
+        indicators=MappingProxyType(indicators),
+        consent_texts=MappingProxyType(texts),
+        consent_policy=policy,
+        identities=_identities(micro_files, sources),
+        digest=_digest((*source_files, *view_files, *budget_files, *micro_files)),
     )
 
 
@@ -166,6 +203,94 @@ def _files(root: Path, folder: str) -> tuple[_File, ...]:
         return tuple(_File(f"{folder}/{p.name}", p.stem, p.read_bytes()) for p in paths)
     except OSError as error:
         raise DeclarationError(f"{folder}: can't be read ({error.strerror})") from None
+
+
+def _files_if_any(root: Path, folder: str) -> tuple[_File, ...]:
+    """As `_files`; none where there is no such folder."""
+    return _files(root, folder) if (root / folder).exists() else ()
+
+
+def _within(files: Iterable[_File], folder: str) -> Iterator[_File]:
+    return (file for file in files if file.place.startswith(f"{folder}/"))
+
+
+def _cases(files: Iterable[_File], sources: Mapping[str, Source]) -> dict[str, Case]:
+    cases = {}
+    for file in _within(files, CASES):
+        case = cases[file.stem] = parse_declaration(file.content, Case, file.place)
+        _same_name(file, case.name)
+        for opened in case.opens:
+            source = sources.get(opened.source)
+            special = {c.name for c in source.columns if c.special_category} if source else set()
+            if strangers := sorted(set(opened.columns) - special):
+                raise DeclarationError(
+                    f"{file.place}: {opened.source}.{strangers[0]} is no special category column"
+                )
+    return cases
+
+
+def _indicators(
+    files: Iterable[_File],
+    sources: Mapping[str, Source],
+    views: Mapping[str, CheckedView],
+    cases: Mapping[str, Case],
+) -> tuple[Basis | None, dict[str, Indicator]]:
+    basis: Basis | None = None
+    indicators: dict[str, Indicator] = {}
+    plain_views = {name: checked.view for name, checked in views.items()}
+    # The basis first: indicators are checked against it.
+    for file in sorted(_within(files, INDICATORS), key=lambda f: f.stem != BASIS):
+        with _placed(file.place):
+            if file.stem == BASIS:
+                basis = parse_declaration(file.content, Basis, file.place)
+                check_basis(basis, sources)
+                continue
+            if basis is None:
+                raise DeclarationError(f"{INDICATORS}: has no {BASIS}.yaml, which all share")
+            indicator = parse_declaration(file.content, Indicator, file.place)
+            _same_name(file, indicator.name)
+            check_indicator(indicator, basis=basis, sources=sources, views=plain_views, cases=cases)
+            indicators[file.stem] = indicator
+    for case in cases.values():
+        for name in case.indicators:
+            if name not in indicators:
+                raise DeclarationError(f"{CASES}/{case.name}.yaml: no indicator {name} is declared")
+    return basis, indicators
+
+
+def _consent(files: Iterable[_File]) -> tuple[dict[str, ConsentText], ConsentPolicy]:
+    texts: dict[str, ConsentText] = {}
+    policy = STRICTEST
+    for file in _within(files, CONSENT):
+        if file.stem == CONSENT_POLICY:
+            policy = parse_declaration(file.content, ConsentPolicy, file.place)
+        else:
+            texts[file.stem] = parse_declaration(file.content, ConsentText, file.place)
+            _same_name(file, texts[file.stem].scope)
+    return texts, policy
+
+
+def _identities(files: Iterable[_File], sources: Mapping[str, Source]) -> IdentityFile | None:
+    found: IdentityFile | None = None
+    for file in _within(files, VAULT):
+        if file.stem != IDENTITIES:
+            raise DeclarationError(f"{file.place}: the only declaration here is {IDENTITIES}.yaml")
+        found = parse_declaration(file.content, IdentityFile, file.place)
+        spaces = {source.students for source in sources.values() if source.students}
+        if found.students not in spaces:
+            raise DeclarationError(
+                f"{file.place}, students: {found.students}; must be {_list(spaces)}"
+            )
+    return found
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Faults that a check finds, with the file that they are in."""
+    try:
+        yield
+    except ValueError as error:
+        raise DeclarationError(f"{place}: {error}") from None
 
 
 def _budgets(files: Iterable[_File]) -> tuple[Caps, Access, dict[str, Consumer]]:

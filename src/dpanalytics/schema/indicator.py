@@ -8,6 +8,7 @@ files.
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -70,7 +71,7 @@ class Records(Declaration):
     module: Name
     presentation: Name
     time: Name
-    """A column of days since the first day, a date, or a moment; a record without it is left out."""
+    """Days since the first day, a date, or a moment; a record without it is left out."""
     amount: Name | None = None
     """How much a record counts; 1 by default."""
 
@@ -169,7 +170,7 @@ class DaysSince(Declaration):
 
 
 class Missed(Declaration):
-    """Assessments whose last day passed while the student was registered, with nothing handed in."""
+    """Assessments whose last day passed while the student was registered, nothing handed in."""
 
     type: Literal["missed"]
     work: Work
@@ -356,8 +357,10 @@ def _check_work(work: Work, sources: Mapping[str, Source]) -> None:
         raise ValueError(f"assessments {public.name}; must be a public table")
     _check_time(handed_in, work.submitted)
     _check_time(public, work.due)
-    if work.carried_over is not None and _column(handed_in, work.carried_over).bounds != (0, 1):
-        raise ValueError(f"carried_over {work.carried_over}; must have bounds 0 and 1")
+    if work.carried_over is not None:
+        carried = _column(handed_in, work.carried_over)
+        if carried.type != "integer" or carried.bounds != (Decimal(0), Decimal(1)):
+            raise ValueError(f"carried_over {work.carried_over}; must have bounds 0 and 1")
     if work.score is not None:
         score = _column(handed_in, work.score)
         if score.type not in ("integer", "decimal") or score.bounds is None:

