@@ -51,7 +51,7 @@ class Service:
         return str(given.json()["access_token"])
 
     def workers(self) -> list[int]:
-        """The processes that answer, by their numbers."""
+        """The processes that answer, by their numbers; those that only start are left out."""
         parent = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in parent.read_text().split() if _is_worker(pid)]
 
@@ -82,10 +82,14 @@ def _ready(client: httpx.Client) -> bool:
 
 
 def _is_worker(pid: str) -> bool:
+    """Whether it is one, and has come so far that it ends gracefully."""
     try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        spawned = b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return spawned and caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def environment(home: Path, **given: object) -> dict[str, str]:

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.services import (
     service,
     started,
 )
+from tests.test_cli import Run, refused, run  # noqa: F401  a fixture
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  never served to anybody here
 
@@ -77,17 +79,32 @@ def test_it_tells_its_address_and_answers_there(running: Service) -> None:
 def test_its_port_is_not_taken_twice(running: Service, settings: Settings) -> None:
     port = running.address.rpartition(":")[2]
     environ = environment(settings.home, local_accounts=True)
-    assert f"port {port}: can't be listened at" in _refused(environ, "--port", port)
-
-
-def _refused(environ: dict[str, str], *words: str) -> str:
-    """The one line with which the service does not start."""
-    with started("serve", "macro", *words, environ=environ) as process:
+    with started("serve", "macro", "--port", port, environ=environ) as process:
         said, error = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (1, "")
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
+    assert re.fullmatch(rf"error: .* port {port}: can't be listened at: .*\n", error)
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def run_serve(
+    run: Run,  # noqa: F811
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Refused:
+    """The one line with which the service of the home does not start."""
+
+    def refusal(*words: str, **given: object) -> str:
+        # An empty one counts as none, and is put back as it was, which the command changes.
+        for name in ("HOME", "HOST", "PORT", "WORKERS"):
+            monkeypatch.setenv(f"DPANALYTICS_{name}", "")
+        for name, value in environment(settings.home, **given).items():
+            monkeypatch.setenv(name, value)
+        return refused(run("serve", "macro", *words, "--port", "0"))
+
+    return refusal
 
 
 @pytest.mark.parametrize(
@@ -105,15 +122,16 @@ def _refused(environ: dict[str, str], *words: str) -> str:
     ],
 )
 def test_an_unsafe_combination_is_refused_in_one_line(
-    settings: Settings, given: dict[str, object], words: tuple[str, ...], reason: str
+    run_serve: Refused, given: dict[str, object], words: tuple[str, ...], reason: str
 ) -> None:
-    assert reason in _refused(environment(settings.home, **given), *words, "--port", "0")
+    assert reason in run_serve(*words, **given)
 
 
-def test_a_home_that_is_broken_is_told_before_anything_is_served(settings: Settings) -> None:
+def test_a_home_that_is_broken_is_told_before_anything_is_served(
+    run_serve: Refused, settings: Settings
+) -> None:
     settings.database.unlink()
-    environ = environment(settings.home, local_accounts=True)
-    assert "no such database" in _refused(environ, "--port", "0", "--workers", "2")
+    assert "no such database" in run_serve("--workers", "2", local_accounts=True)
 
 
 def test_beyond_this_machine_it_asks_for_tls_in_front(settings: Settings) -> None:
@@ -158,18 +176,22 @@ def test_a_question_that_was_begun_is_answered_before_the_service_ends(
     assert len(entries(settings, "release")) == 1
 
 
-def test_a_question_longer_than_the_grace_is_fetched_by_its_id(settings: Settings) -> None:
+def test_a_question_longer_than_the_grace_is_answered_when_it_is_asked_again(
+    settings: Settings,
+) -> None:
     slow = service(settings.home, time_class_ms=60_000, time_limit_seconds=1)
     with slow as running, running.client() as client:
         asking = Asking(client, "begun-before")
         asking.start()
-        await_true(lambda: entries(settings, "release"))
+        await_true(lambda: entries(settings, "debit"))
+        begun = time.monotonic()
         assert running.stop() == 0
         asking.join()
+        assert time.monotonic() - begun < 50  # not the time that the thread is held for
     with service(settings.home) as running, running.client() as client:
-        fetched = client.get("/v1/releases/begun-before")
         again = ask(client, "begun-before")
-    assert (fetched.status_code, again.status_code) == (200, 200)
+        fetched = client.get("/v1/releases/begun-before")
+    assert (again.status_code, fetched.status_code) == (201, 200)
     assert fetched.content == again.content
     assert len(entries(settings, "debit")) == 1
 
@@ -180,7 +202,8 @@ def test_a_question_longer_than_the_grace_is_fetched_by_its_id(settings: Setting
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(settings: Settings) -> None:
     with service(settings.home, workers=2, time_class_ms=500) as running:
-        for number in range(4):
+        for number in range(2):
+            await_true(lambda: len(running.workers()) == 2)
             with running.client() as client:
                 asking = Asking(client, f"question-{number}", epsilon=0.1 + number / 100)
                 before = len(entries(settings, "debit"))
@@ -191,7 +214,6 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(settings: Setti
                 for worker in killed:
                     os.kill(worker, signal.SIGKILL)
                 asking.join()
-            await_true(lambda killed=killed: len(set(running.workers()) - set(killed)) == 2)
             running.await_ready()
             with running.client() as client:
                 again = ask(client, f"question-{number}", epsilon=0.1 + number / 100)
@@ -201,7 +223,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(settings: Setti
                 if asking.answer is not None and asking.answer.status_code == 201:
                     assert asking.answer.content == again.content
         assert running.stop() == 0
-    assert len(entries(settings, "debit")) == len(entries(settings, "release")) == 4
+    assert len(entries(settings, "debit")) == len(entries(settings, "release")) == 2
 
 
 # The demonstration
@@ -220,7 +242,7 @@ def test_what_the_demonstration_says_can_be_typed_as_it_stands(
             lines.append(process.stdout.readline())
         said = "".join(lines)
         assert "DEMONSTRATION" in said
-        typed = "\n".join(line for line in lines if line.startswith("  "))
+        typed = "".join(line for line in lines if line.startswith("  "))
         answer = subprocess.run(
             [
                 "bash",

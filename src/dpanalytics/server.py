@@ -187,8 +187,8 @@ def run_macro(settings: Settings, *, told: Callable[[int], None]) -> None:
     """Serve the macro application until interrupted, in as many processes as settings say.
 
     On SIGTERM or SIGINT it takes no more requests, answers those that have begun within the time
-    limit, and leaves by SystemExit(0). A worker process that dies is replaced; one that can't
-    start ends the service.
+    limit, and ends the process with code 0. A worker process that dies is replaced; one that
+    can't start ends the service.
 
     Args:
         settings: As the environment of this process tells them, since workers read them there.
@@ -197,6 +197,16 @@ def run_macro(settings: Settings, *, told: Callable[[int], None]) -> None:
     Raises:
         ConfigurationError: the address can't be had, or the application does not start.
     """
+    try:
+        _serve(settings, told)
+    except _Ended:
+        # A thread may be held back for its time class yet, and would keep the process for as long.
+        # Its debit is durable, and asking again answers it.
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _serve(settings: Settings, told: Callable[[int], None]) -> None:
     with ExitStack() as running:
         write = running.enter_context(_log_of_process(settings))
         listening = running.enter_context(_listening(settings))
@@ -226,9 +236,13 @@ def run_macro(settings: Settings, *, told: Callable[[int], None]) -> None:
             raise ConfigurationError("the service did not start; its log tells why")
 
 
+class _Ended(BaseException):
+    """A signal ended the service, and all that was begun is done with."""
+
+
 def _leave(_signal: int, _frame: object) -> None:
-    """Also called after uvicorn has shut down: it raises anew the signal that ended it."""
-    raise SystemExit(0)
+    """Called before uvicorn begins, or when it has shut down: it raises the signal anew then."""
+    raise _Ended
 
 
 @contextmanager

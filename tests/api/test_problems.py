@@ -193,6 +193,17 @@ def test_sign_in_is_asked_for_by_its_scheme_and_without_a_reason() -> None:
     assert "expired" not in response.text
 
 
+def test_all_methods_of_an_address_are_named() -> None:
+    app = app_that_raises(ValueError())
+
+    @app.post("/")
+    def another() -> None:
+        pass
+
+    told = send(app, "/", "DELETE")
+    assert (told.status_code, told.headers["allow"]) == (405, "GET, POST")
+
+
 def test_what_the_framework_refuses_is_a_problem_too() -> None:
     app = app_that_raises(ValueError())
     missing = send(app, f"/{CANARY}")

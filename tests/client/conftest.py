@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from dpanalytics.access.accounts import add_account
 from dpanalytics.settings import load_settings
 from tests.access.issuing import issuing
 from tests.client.either import WAYS, client_of
 from tests.client.service import Service, Wire, serving, wired
+
+ADA, PASSWORD = "ada", "correct horse battery staple"
+"""A local account of the service."""
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +23,18 @@ def service(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     home = tmp_path_factory.mktemp("served") / "home"
     shutil.copytree(built_home, home)
     with issuing() as issuer:
-        settings = issuer.settings_for(load_settings(home, environ={}))
-        with serving(settings.model_copy(update={"time_class_ms": 20})) as address:
+        # Short classes of response times: these have tests of their own.
+        changes = {"time_class_ms": 20, "local_accounts": True}
+        settings = issuer.settings_for(load_settings(home, environ={})).model_copy(update=changes)
+        add_account(
+            settings.accounts_file,
+            settings.local_tokens_key,
+            name=ADA,
+            password=PASSWORD,
+            consumers=["quality-committee"],
+            declared_consumers=["quality-committee"],
+        )
+        with serving(settings) as address:
             yield Service(address, issuer)
 
 

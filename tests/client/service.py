@@ -32,7 +32,6 @@ class Service:
 def serving(settings: Settings, **options: Any) -> Iterator[str]:
     """The macro service over a home, until the block ends; its address."""
     app = create_macro_app(settings, write=lambda *_, **__: None)
-    # A quick test of many answers; the classes of response times have tests of their own.
     config = uvicorn.Config(app, **(uvicorn_options(settings) | {"port": 0} | options))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -80,7 +79,8 @@ def wired(target: str) -> Iterator[tuple[str, Wire]]:
             cut = wire.cuts.pop(0) if wire.cuts else ""
             self.close_connection = True
             if cut == "before":
-                return self.connection.shutdown(socket.SHUT_RDWR)
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
             self.send_response(502 if cut == "502" else reply.status_code)
             if cut != "502":
                 for name, value in reply.headers.items():
@@ -90,7 +90,6 @@ def wired(target: str) -> Iterator[tuple[str, Wire]]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content[: len(content) // 2] if cut == "within" else content)
-            return None
 
         def log_message(self, *_: object) -> None:
             pass

@@ -134,7 +134,9 @@ def test_an_earlier_id_is_sent_again(make: Make) -> None:
     assert keys(sent) == ["committee-2026-03"]
 
 
-@pytest.mark.parametrize("given_id", ["short", "x" * 65, "with space", "-begins", "ümlautümlaut", ""])
+@pytest.mark.parametrize(
+    "given_id", ["short", "x" * 65, "with space", "-begins", "ümlautümlaut", ""]
+)
 def test_an_id_that_the_service_would_refuse_is_not_sent(make: Make, given_id: str) -> None:
     client, sent = make(answer())
     with pytest.raises(RequestError, match="request id"):

@@ -136,7 +136,7 @@ def test_refusals_are_the_errors_of_the_package(service: Service, committee: Any
     marking = ask("enrolments", years=["2013/14"], purpose="marking").students()
     with pytest.raises(PurposeRefused, match="marking"):
         committee.ask(marking.spending(epsilon=0.1))
-    with pytest.raises(RequestError, match="no such dimension|is no dimension"):
+    with pytest.raises(RequestError, match="no dimension"):
         committee.estimate(
             ask("enrolments", years=["2013/14"], purpose="quality-review")
             .group_by("shoe_size")
@@ -198,9 +198,7 @@ def test_who_gave_up_fetches_the_answer_later(
     hasty = Patience(deadline=100, first_pause=40, longest_pause=40)
     before = spent(committee)
     with (
-        client_of(
-            way, address, token, patience=hasty, time=Time(), chance=lambda: 1.0
-        ) as client,
+        client_of(way, address, token, patience=hasty, time=Time(), chance=lambda: 1.0) as client,
         pytest.raises(UnexpectedAnswer, match="502") as caught,
     ):
         client.ask(question)

@@ -352,7 +352,7 @@ def test_it_says_when_there_is_no_browser(provider: Provider) -> None:
 
 def test_the_providers_refusal_is_told_by_its_code_alone(provider: Provider) -> None:
     provider.refused = {"error": "invalid_grant", "error_description": "for ada@example.ac.uk"}
-    with pytest.raises(SignInFailed, match="400 invalid_grant$"):
+    with pytest.raises(SignInFailed, match=r"400 invalid_grant$"):
         signed_in(provider)
 
 

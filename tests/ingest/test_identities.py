@@ -54,7 +54,11 @@ def load(place, content, declared=DECLARED):
 def test_a_file_is_sealed_and_a_later_one_changes_what_changed(place):
     assert load(place, HEADER + ADA + ALAN) == IdentitiesReport(new=2, changed=0, unchanged=0)
     ada, name = place.open(1), place.name(1)
-    assert (ada.student, ada.given_names, ada.others) == ("canary-1", "Ada, Countess", {"preferred": ""})  # fmt: skip
+    assert (ada.student, ada.given_names, ada.others) == (
+        "canary-1",
+        "Ada, Countess",
+        {"preferred": ""},
+    )
     moved = HEADER + ADA.replace("ada@", "lovelace@")
     assert load(place, moved) == IdentitiesReport(new=0, changed=1, unchanged=0)
     assert place.open(1).email == "lovelace@example.org"

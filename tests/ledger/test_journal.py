@@ -10,7 +10,8 @@ import pytest
 
 from dpanalytics.errors import ConfigurationError, JournalError
 from dpanalytics.ledger.journal import SqliteJournal, create_journal
-from tests.ledger.contract import JournalContract, Open, ticket_of
+from tests.ledger.contract import Open, ticket_of
+from tests.ledger.contract_journal import JournalContract
 from tests.ledger.fakes import Clock, debit, declared, grant
 
 

@@ -236,15 +236,16 @@ SHAPES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 }
 
 
-def quantile_hits(
-    steps: int, students: int, scale: float, level: float, shape: str, *, of: int
-) -> int:
-    """In how many of so many repetitions the interval holds the exact quantile."""
+def shaped(shape: str, *, steps: int, students: int) -> list[int]:
     weights = SHAPES[shape](np.linspace(0, 1, steps))
-    counts = np.round(weights / weights.sum() * students).astype(int)
-    exact = int(np.searchsorted(np.cumsum(counts), level * counts.sum()))
-    edges = [step - 0.5 for step in range(steps + 1)]
-    noisy = counts + noise(scale, (of, steps), seed=3)
+    return [int(n) for n in np.round(weights / weights.sum() * students)]
+
+
+def quantile_hits(counts: list[int], scale: float, level: float, *, of: int) -> int:
+    """In how many of so many repetitions the interval holds the exact quantile."""
+    exact = int(np.searchsorted(np.cumsum(counts), level * sum(counts)))
+    edges = [step - 0.5 for step in range(len(counts) + 1)]
+    noisy = np.array(counts) + noise(scale, (of, len(counts)), seed=3)
     hits = 0
     for drawn in noisy.tolist():
         found = quantile_interval(drawn, edges, level=level, scale=scale)
@@ -259,7 +260,7 @@ def quantile_hits(
 def test_quantiles_in_coarse_steps_are_covered_at_least_as_said(
     steps: int, students: int, shape: str, level: float
 ) -> None:
-    hits = quantile_hits(steps, students, 6.0, level, shape, of=3_000)
+    hits = quantile_hits(shaped(shape, steps=steps, students=students), 6.0, level, of=3_000)
     assert covers(hits, 0.95, of=3_000)
 
 
@@ -267,8 +268,41 @@ def test_quantiles_in_coarse_steps_are_covered_at_least_as_said(
     ("shape", "level"), [("flat", 0.25), ("flat", 0.5), ("peak", 0.25), ("peak", 0.9)]
 )
 def test_quantiles_in_fine_steps_are_covered_95_times_in_100(shape: str, level: float) -> None:
-    hits = quantile_hits(400, 2_000, 5.0, level, shape, of=2_000)
+    hits = quantile_hits(shaped(shape, steps=400, students=2_000), 5.0, level, of=2_000)
     assert covers(hits, 0.93, 0.97, of=2_000)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.25, 0.5, 0.75])
+@pytest.mark.parametrize("steps", [20, 40])
+def test_a_quantile_at_the_edge_of_a_coarse_step_is_covered_95_times_in_100(
+    steps: int, level: float
+) -> None:
+    # A share of just `level` of the students lies below the upper edge of the quantile's step.
+    hits = quantile_hits([200] * steps, 6.0, level, of=10_000)
+    assert covers(hits, 0.945, 0.955)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.25, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param([300, *[0] * 98, 300], id="nobody between"),
+        pytest.param([15, *[0] * 98, 285], id="few at one end"),
+        pytest.param([0] * 49 + [30, 500, 30] + [0] * 49, id="narrow"),
+        pytest.param([60 * (step % 10 == 0) for step in range(101)], id="heaped at tens"),
+        pytest.param([40 * (step % 5 == 0) + 1 for step in range(101)], id="heaped at fives"),
+        pytest.param([round(400 * 0.9**step) for step in range(60)], id="skewed"),
+        pytest.param([0] * 10 + [700] + [0] * 10, id="all in one step"),
+        pytest.param([1000, *[1] * 20, 1000], id="steep at both ends"),
+        pytest.param([3, 0, 1, 0, 2], id="tiny"),
+        pytest.param([1], id="one student"),
+    ],
+)
+def test_quantiles_of_awkward_data_are_covered_at_least_as_said(
+    counts: list[int], level: float
+) -> None:
+    hits = quantile_hits(counts, 6.0, level, of=1_500)
+    assert covers(hits, 0.945, of=1_500)
 
 
 def test_a_quantile_with_half_the_slack_would_be_seen() -> None:

@@ -44,7 +44,7 @@ class Watch:
 
     now: float = 100.0
     slept: list[float] = field(default_factory=list)
-    oversleeps: float = 0.0
+    sleeps: float = 1.0
 
     def __call__(self) -> float:
         return self.now
@@ -58,7 +58,7 @@ class Watch:
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.now += seconds + self.oversleeps
+        self.now += max(seconds * self.sleeps, 1e-6)
 
 
 def classes(watch: Watch, *, length: float = 0.25, shift: float = 0.0) -> TimeClasses:
@@ -90,7 +90,7 @@ def test_it_ends_so_too_where_it_fails() -> None:
 
 
 def test_a_sleep_that_ends_early_is_slept_on() -> None:
-    watch = Watch(oversleeps=-0.01)
+    watch = Watch(sleeps=0.9)
     classes(watch).hold(watch.works(0.1))
     assert watch.now >= 100.25
     assert len(watch.slept) > 1

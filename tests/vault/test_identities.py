@@ -138,7 +138,7 @@ def test_messages_and_representations_tell_no_identity(place):
     place.fill(1)
     one, name = identity(0), place.name(0)
     told = f"{one!r} {one} {name!r}"
-    with place.engine.begin() as connection, pytest.raises(Exception) as caught:  # noqa: B017, PT012
+    with place.engine.begin() as connection, pytest.raises(Exception) as caught:
         connection.execute(
             text("INSERT INTO identity VALUES (:p, :n, NULL)"), {"p": b"x", "n": "canary-secret"}
         )

@@ -108,7 +108,12 @@ def rotate_pseudonyms(place, records, transaction=None):
 
 def test_after_a_rotation_of_the_vault_key_all_opens_and_the_old_key_opens_nothing(place):
     old, names = read_key(place.vault_key), [place.name(n) for n in range(STUDENTS)]
-    assert rotate_vault_key(place.vault_key, transaction=place.transaction, random_bytes=os.urandom).records == STUDENTS  # fmt: skip
+    assert (
+        rotate_vault_key(
+            place.vault_key, transaction=place.transaction, random_bytes=os.urandom
+        ).records
+        == STUDENTS
+    )
     assert [place.open(n) for n in range(STUDENTS)] == [identity(n) for n in range(STUDENTS)]
     assert [place.name(n) for n in range(STUDENTS)] == names
     assert read_key(place.vault_key) != old
@@ -154,9 +159,7 @@ def test_a_record_that_was_altered_stops_the_rotation_with_both_keys_in_place(pl
         spoilt[30] ^= 1
         rows.put(type(record)(record.pseudonym, record.name_in_journal, bytes(spoilt)))
     with pytest.raises(VaultError, match="altered"):
-        rotate_vault_key(
-            place.vault_key, transaction=place.transaction, random_bytes=os.urandom
-        )
+        rotate_vault_key(place.vault_key, transaction=place.transaction, random_bytes=os.urandom)
     assert read_key(place.vault_key) == old
     assert next_key(place.vault_key).exists()
     assert place.open(1) == identity(1)

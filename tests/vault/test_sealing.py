@@ -37,7 +37,10 @@ def opened(envelope, *, pseudonym=ADA, part=Part.IDENTITY, keys=KEYS):
 
 @given(st.binary(max_size=600), st.binary(min_size=16, max_size=16), st.sampled_from(Part))
 def test_what_is_sealed_opens_as_it_was(plain, pseudonym, part):
-    assert opened(sealed(plain, pseudonym=pseudonym, part=part), pseudonym=pseudonym, part=part) == plain  # fmt: skip
+    assert (
+        opened(sealed(plain, pseudonym=pseudonym, part=part), pseudonym=pseudonym, part=part)
+        == plain
+    )
 
 
 @given(st.binary(max_size=PADDED_TO - 1))
@@ -162,7 +165,10 @@ def test_a_commitment_needs_the_salt_and_holds_for_one_student():
     salt = os.urandom(32)
     made = commitment_to("28400", salt=salt)
     assert made == commitment_to("28400", salt=salt)
-    assert len({made, commitment_to("28401", salt=salt), commitment_to("28400", salt=os.urandom(32))}) == 3  # fmt: skip
+    assert (
+        len({made, commitment_to("28401", salt=salt), commitment_to("28400", salt=os.urandom(32))})
+        == 3
+    )
     with pytest.raises(ValueError, match="must be 32"):
         commitment_to("28400", salt=b"")
 

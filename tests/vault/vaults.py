@@ -70,4 +70,6 @@ class Place:
             return self.vault.name_in_journal(rows, self.pseudonym(number))
 
     def bytes(self):
-        return b"".join(path.read_bytes() for path in sorted(self.directory.rglob("*")) if path.is_file())  # fmt: skip
+        return b"".join(
+            path.read_bytes() for path in sorted(self.directory.rglob("*")) if path.is_file()
+        )

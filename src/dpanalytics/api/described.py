@@ -178,9 +178,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas |= shape.pop("$defs", {})
         schemas[model.__name__] = shape
     for shape in schemas.values():
-        for member in shape.get("properties", {}).values():
-            if "default" in member and member["default"] is None:
-                del member["default"]  # generators take it for a value that is always there
+        _make_exact(shape)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     described["components"]["schemas"] = dict(sorted(schemas.items()))
@@ -190,6 +188,35 @@ def _document(app: FastAPI) -> dict[str, Any]:
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _without_null(parameter["schema"])
     return described
+
+
+DECIMAL = {"type": "string", "pattern": r"^[+-]?[0-9]{1,9}(\.[0-9]{1,9})?$"}
+"""A number as text, for who must not lose a digit of it."""
+
+
+def _make_exact(shape: dict[str, Any]) -> None:
+    """Mend what pydantic's shapes leave loose, and what generators misread, of an object."""
+    for name, member in shape.get("properties", {}).items():
+        if member.get("default", ...) is None:
+            del member["default"]  # generators take it for a value that is always there
+        if "const" in member and member.pop("default", None) is not None:
+            # It tells which shape this is, so it can't be left out.
+            shape["required"] = list(dict.fromkeys((name, *shape.get("required", ()))))
+        _make_decimals_exact(member)
+
+
+def _make_decimals_exact(shape: Any) -> None:
+    """Numbers may be written as text too, which pydantic describes as any text at all."""
+    match shape:
+        case {"anyOf": [{"type": "number", **limits}, {"type": "string"}, *others]}:
+            text = [] if "exclusiveMinimum" in limits else [DECIMAL]
+            shape["anyOf"] = [shape["anyOf"][0], *text, *others]
+        case dict():
+            for part in shape.values():
+                _make_decimals_exact(part)
+        case list():
+            for part in shape:
+                _make_decimals_exact(part)
 
 
 def _without_null(shape: dict[str, Any]) -> dict[str, Any]:

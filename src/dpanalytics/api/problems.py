@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from dpanalytics import errors
 from dpanalytics.errors import DpAnalyticsError
@@ -336,13 +337,19 @@ def add_problem_handlers(app: FastAPI) -> None:
         return response_of(problem_of(errors.RequestMalformed(message, faults=faults)))
 
     @app.exception_handler(HTTPException)
-    async def _not_here(_request: Request, error: HTTPException) -> JSONResponse:
+    async def _not_here(request: Request, error: HTTPException) -> JSONResponse:
         default = "internal-fault" if error.status_code >= 500 else "bad-request"
         slug = _OF_STATUS.get(error.status_code, default)
-        kind = ALL[slug]
-        return response_of(
-            _problem(slug, kind.fixed or f"{kind.when} {kind.remedy}"), error.headers
-        )
+        told = ALL[slug].fixed or f"{ALL[slug].when} {ALL[slug].remedy}"
+        # The framework names the methods of the first route of an address only.
+        allow = {"Allow": _methods_at(request)} if error.status_code == 405 else error.headers
+        return response_of(_problem(slug, told), allow)
+
+
+def _methods_at(request: Request) -> str:
+    """The methods that an address has (RFC 9110, 10.2.1)."""
+    here = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    return ", ".join(sorted({method for route in here for method in route.methods or ()}))
 
 
 def _problem(slug: str, detail: str) -> Problem:

@@ -1,8 +1,8 @@
 """Each formula as expressions over one student's records; exact, in whole numbers.
 
-Records come with `day` (days since the first day of the presentation) and, beside it, `today` and
-`last_week`: the day asked about, and the latest week that was whole by its end. Divisions round
-half up. Nothing here reads a file, and no expression looks across students.
+Records come with their day (since the first day of the presentation) and, beside it, the day asked
+about and the latest week that was whole by its end. Divisions round half up. Nothing here reads a
+file, and no expression looks across students.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from enum import StrEnum
 
 import polars as pl
 
-DAY, AMOUNT, TODAY, LAST_WEEK = "day", "amount", "today", "last_week"
-PRESENT = "present"
+# No declared column is named with a colon.
+DAY, TODAY, LAST_WEEK, AMOUNT = ":day", ":today", ":last_week", ":amount"
+PRESENT = ":present"
 """Null where a student has no record of the kind in the presentation."""
 
 
@@ -88,7 +89,7 @@ def rounded_ratio(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
 
 def amount_of(column: str | None) -> pl.Expr:
     """How much a record counts."""
-    return pl.lit(1, dtype=pl.Int64) if column is None else pl.col(f"{AMOUNT}:{column}")
+    return pl.lit(1, dtype=pl.Int64) if column is None else pl.col(AMOUNT + column)
 
 
 def recent_aggregates(weeks: int, amount: str | None) -> dict[str, pl.Expr]:

@@ -24,7 +24,6 @@ from dpanalytics.disclosure.records import (
     Load,
     RecordReader,
     Sources,
-    last_week,
 )
 from dpanalytics.errors import DeclarationError, IngestError
 from dpanalytics.schema.case import Case
@@ -136,7 +135,7 @@ class Computed:
 
 def whole_weeks(presentation: Presentation, *, weeks: int, as_of: date) -> tuple[int, int] | None:
     """First and last of the latest whole weeks by the end of that day; None where too few are."""
-    last = last_week(presentation, as_of)
+    last = ((as_of - presentation.first).days + 1) // 7 - 1
     return (last - weeks + 1, last) if last - weeks + 1 >= 0 else None
 
 

@@ -4,7 +4,7 @@ Frames are lazy; nothing is read here. Each row stays with its student: records 
 public tables and summed up by student, never across students.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
@@ -21,7 +21,6 @@ from dpanalytics.schema.indicator import (
     Indicator,
     Late,
     Missed,
-    Presentation,
     Records,
     RegistrationChanges,
     Registrations,
@@ -32,6 +31,7 @@ from dpanalytics.schema.source import Column, Source
 
 STUDENT, MODULE, PRESENTATION = "student", "module", "presentation"
 KEYS = (STUDENT, MODULE, PRESENTATION)
+_SUBMITTED = ":submitted"
 
 
 class Load(Protocol):
@@ -60,9 +60,8 @@ class Sources(Protocol):
         """The loads that stand."""
 
 
-def last_week(presentation: Presentation, as_of: date) -> int:
-    """The latest week whose seven days are over by the end of that day; -1 before the first is."""
-    return ((as_of - presentation.first).days + 1) // 7 - 1
+_WHOLE_WEEKS = (pl.col(TODAY) + 1).floordiv(7) - 1
+"""The latest week whose seven days are over by the end of the day; -1 before the first is."""
 
 
 class RecordReader:
@@ -84,6 +83,7 @@ class RecordReader:
         self._students = None if students is None else students.select(STUDENT).unique()
 
     def column(self, source: str, name: str) -> Column:
+        """The declaration of a column."""
         return next(c for c in self._declared[source].columns if c.name == name)
 
     def enrolled(self) -> pl.LazyFrame:
@@ -91,9 +91,8 @@ class RecordReader:
         where = self._basis.enrolments
         frame = self._scan(where.source, where.module, where.presentation)
         running = self._of_running(frame, where.source, where.presentation)
-        return _keyed(running.select(*KEYS).unique()).with_columns(
-            self._per_presentation(lambda p: (self._as_of - p.first).days).alias(TODAY),
-            self._per_presentation(lambda p: last_week(p, self._as_of)).alias(LAST_WEEK),
+        return _keyed(running.select(*KEYS, TODAY).unique()).with_columns(
+            _WHOLE_WEEKS.alias(LAST_WEEK)
         )
 
     def table(self, sharing: Sequence[Indicator], enrolled: pl.LazyFrame) -> pl.LazyFrame:
@@ -136,10 +135,10 @@ class RecordReader:
         source = self._declared[where.source]
         dated = frame.select(
             *KEYS,
+            TODAY,
             self._day(source, where.time).alias(DAY),
-            self._per_presentation(lambda p: (self._as_of - p.first).days).alias(TODAY),
-            self._per_presentation(lambda p: last_week(p, self._as_of)).alias(LAST_WEEK),
-            *(pl.col(name).cast(pl.Int64).alias(f"{formulas.AMOUNT}:{name}") for name in counted),
+            _WHOLE_WEEKS.alias(LAST_WEEK),
+            *(pl.col(name).cast(pl.Int64).alias(formulas.AMOUNT + name) for name in counted),
         )
         past = dated.filter(pl.col(DAY) <= pl.col(TODAY))
         return _keyed(past.group_by(*KEYS).agg(**wanted))
@@ -152,9 +151,9 @@ class RecordReader:
         return _keyed(
             frame.select(
                 *KEYS,
+                TODAY,
                 self._day(source, where.joined).alias("joined"),
                 self._day(source, where.left).alias("left"),
-                self._per_presentation(lambda p: (self._as_of - p.first).days).alias(TODAY),
             )
         )
 
@@ -172,6 +171,7 @@ class RecordReader:
         return self._of_running(frame, where.assessments, where.presentation).select(
             _plain(where.id, self.column(where.assessments, where.id)).alias("id"),
             pl.col(MODULE, PRESENTATION).cast(pl.String),
+            TODAY,
             self._day(source, where.due).alias("due"),
         )
 
@@ -189,15 +189,16 @@ class RecordReader:
         submitted = frame.select(
             STUDENT,
             _plain(where.assessment, self.column(where.submissions, where.assessment)).alias("id"),
-            pl.col(where.submitted),
+            pl.col(where.submitted).alias(_SUBMITTED),
             carried.alias("carried"),
             score.cast(pl.Int64).alias("score"),
         ).join(self._due(where), on="id", how="inner")
-        today = self._per_presentation(lambda p: (self._as_of - p.first).days)
-        dated = submitted.with_columns(self._day(source, where.submitted).alias(DAY))
+        dated = submitted.with_columns(
+            self._day(source, where.submitted, pl.col(_SUBMITTED)).alias(DAY)
+        )
         # Of several scores the latest counts, of those of one day the highest.
         return (
-            dated.filter(pl.col(DAY) <= today)
+            dated.filter(pl.col(DAY) <= pl.col(TODAY))
             .sort(DAY, "score", nulls_last=False)
             .group_by(*KEYS, "id", maintain_order=True)
             .agg(
@@ -211,7 +212,9 @@ class RecordReader:
     def _missed(self, formula: Missed, enrolled: pl.LazyFrame) -> pl.LazyFrame:
         registered = self._registrations(formula.registered)
         left = pl.when(pl.col("left") <= pl.col(TODAY)).then(pl.col("left"))
-        expected = registered.join(self._due(formula.work), on=[MODULE, PRESENTATION]).filter(
+        expected = registered.join(
+            self._due(formula.work).drop(TODAY), on=[MODULE, PRESENTATION]
+        ).filter(
             pl.col("due") < pl.col(TODAY),
             pl.col("joined").is_null() | (pl.col("due") >= pl.col("joined")),
             left.is_null() | (pl.col("due") < left),
@@ -244,33 +247,28 @@ class RecordReader:
         )
 
     def _of_running(self, frame: pl.LazyFrame, source: str, presentation: str) -> pl.LazyFrame:
-        """Only records of running presentations.
-
-        The engine fails on comparing a choice with what is none of its values, so those are left
-        out before.
-        """
+        """Only records of running presentations, each with the day asked about, from its first."""
         values = self.column(source, presentation).values
-        names = [p.name for p in self._running if values is None or p.name in values]
-        chosen = [pl.col(PRESENTATION).cast(pl.String) == name for name in names]
-        return frame.filter(pl.any_horizontal(chosen) if chosen else pl.lit(value=False))
-
-    def _per_presentation(self, number: Callable[[Presentation], int]) -> pl.Expr:
-        """A number that depends on a record's presentation."""
-        name = pl.col(PRESENTATION).cast(pl.String)
-        cases = [
-            pl.when(name == p.name).then(pl.lit(number(p), dtype=pl.Int64)) for p in self._running
+        name = pl.col(PRESENTATION)
+        today = [
+            pl.when(name == p.name).then(pl.lit((self._as_of - p.first).days, dtype=pl.Int64))
+            for p in self._running
+            # The engine fails on comparing a choice with what is none of its values.
+            if values is None or p.name in values
         ]
-        return pl.coalesce(cases) if cases else pl.lit(None, dtype=pl.Int64)
+        told = pl.coalesce(today) if today else pl.lit(None, dtype=pl.Int64)
+        return frame.with_columns(told.alias(TODAY)).filter(pl.col(TODAY).is_not_null())
 
-    def _day(self, source: Source, name: str) -> pl.Expr:
-        """Days since the first day of the record's presentation."""
-        column, value = self.column(source.name, name), pl.col(name)
+    def _day(self, source: Source, name: str, value: pl.Expr | None = None) -> pl.Expr:
+        """Days since the first day of the record's presentation; of the column by that name."""
+        column = self.column(source.name, name)
+        value = pl.col(name) if value is None else value
         if column.type == "integer":
             return value.cast(pl.Int64)
         if column.type == "datetime":
             value = value.dt.date()
-        first = self._per_presentation(lambda p: (p.first - date(1970, 1, 1)).days)
-        return value.cast(pl.Int32).cast(pl.Int64) - first
+        ago = (pl.lit(self._as_of) - value).dt.total_days()
+        return pl.col(TODAY) - ago
 
 
 def _keyed(frame: pl.LazyFrame) -> pl.LazyFrame:

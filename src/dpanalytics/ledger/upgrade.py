@@ -153,15 +153,18 @@ def _statements(text: str) -> list[str]:
 def _migrate_sqlite(connection: sqlite3.Connection, *, migrations: Path = MIGRATIONS) -> str:
     """Migrate in one transaction."""
     from sqlalchemy import create_engine  # noqa: PLC0415 (slow)
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.pool import StaticPool  # noqa: PLC0415
 
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
-    with engine.connect() as wrapped:  # which rolls back what was begun before
-        connection.execute("BEGIN IMMEDIATE")
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-        old = "entry" in tables and "alembic_version" not in tables
-        done = migrate(
-            wrapped, migrations=migrations, schema=None, found=BEFORE_MIGRATIONS if old else None
-        )
-        wrapped.commit()
+    try:
+        with engine.connect() as wrapped:  # which rolls back what was begun before
+            connection.execute("BEGIN IMMEDIATE")
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+            old = "entry" in tables and "alembic_version" not in tables
+            found = BEFORE_MIGRATIONS if old else None
+            done = migrate(wrapped, migrations=migrations, schema=None, found=found)
+            wrapped.commit()
+    except DBAPIError as error:
+        raise error.orig or error from error
     return done
