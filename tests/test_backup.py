@@ -4,27 +4,31 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import threading
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
+import httpx
 import pytest
 
-from dpanalytics.backup import MANIFEST, Manifest, Restored, read_manifest
+from dpanalytics.backup import MANIFEST, Manifest, Restored, read_manifest, restore
 from dpanalytics.errors import BudgetExceeded, ConfigurationError, JournalError, RequestError
 from dpanalytics.ledger.accounts import Head
+from dpanalytics.ledger.entries import canonical
+from dpanalytics.ledger.merkle import leaf_hash, root_of_leaves
 from dpanalytics.query.builder import ask
 from dpanalytics.query.request import Question
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.store.snapshots import SnapshotStore
 from dpanalytics.terminal import head_of, head_text
-from dpanalytics.wiring import (
-    back_up_home,
-    open_auditor,
-    open_desk,
-    open_steward,
-    restore_home,
-)
+from dpanalytics.upkeep import back_up_home, restore_home
+from dpanalytics.wiring import open_auditor, open_desk, open_steward
+from tests.ledger.test_upgrade import BEFORE_MIGRATIONS
+from tests.postgres import PostgresServer
+from tests.services import QUESTION, await_true, service
 from tests.test_cli import Run, done, refused, run  # noqa: F401  a fixture
 
 ROOT = Path(__file__).parents[1]
@@ -155,8 +159,6 @@ def test_a_journal_that_does_not_verify_is_not_backed_up_in_silence(
 
 
 def _tamper(settings: Settings, statement: str) -> None:
-    import sqlite3
-
     connection = sqlite3.connect(settings.database)
     with connection:
         connection.execute(statement)
@@ -345,13 +347,29 @@ def test_every_file_is_missed_by_name_when_it_is_altered_or_gone(
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         with pytest.raises(ConfigurationError, match=Path(name).name):
-            restored(backup, tmp_path / "again")
+            _restore_nothing(backup, tmp_path / "again")
         path.unlink()
         with pytest.raises(ConfigurationError, match=Path(name).name):
-            restored(backup, tmp_path / "again")
+            _restore_nothing(backup, tmp_path / "again")
         path.write_bytes(content)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup"]
     restored(backup, tmp_path / "again")
+
+
+def _restore_nothing(backup: Path, home: Path) -> None:
+    """A restore that must be refused before anything is made of the backup."""
+
+    def never(*_: object) -> NoReturn:
+        raise AssertionError("it was believed")
+
+    restore(
+        backup,
+        home,
+        write_settings=never,
+        receive=never,
+        open_journal=never,
+        declared=None,  # type: ignore[arg-type]  # not looked at either
+    )
 
 
 def test_what_is_not_of_the_backup_is_refused(backup: Path, tmp_path: Path) -> None:
@@ -439,6 +457,158 @@ def test_a_backup_taken_while_questions_are_asked_and_snapshots_built_is_of_one_
         ]
         assert spent(again) == charged
         SnapshotStore(again.snapshots).current("submissions", "2013/14").scan().collect()
+
+
+# With PostgreSQL
+
+
+@pytest.fixture
+def of_postgres(built_home: Path, tmp_path: Path, postgres_url: str) -> Settings:
+    """A home as a copy of the built one, whose journal is in a database; by way of a backup."""
+    built = settings_of(built_home)
+    back_up_home(built, tmp_path / "built")
+    restored(tmp_path / "built", tmp_path / "served", sure=True, database_url=postgres_url)
+    settings = settings_of(tmp_path / "served")
+    assert settings.database_url == postgres_url
+    assert not settings.database.exists()
+    return settings
+
+
+def test_a_journal_goes_from_sqlite_to_postgresql_and_to_another_database(
+    of_postgres: Settings, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    answered = answer(of_postgres, ASKED, "asked-1")
+    manifest = back_up_home(of_postgres, tmp_path / "backup")
+    assert manifest.head == head(of_postgres)
+    url = postgres.url(postgres.create())
+    restored(tmp_path / "backup", tmp_path / "again", sure=True, database_url=url)
+    again = settings_of(tmp_path / "again")
+    assert spent(again) == spent(of_postgres)
+    with open_auditor(again) as auditor:
+        assert auditor.verify().passed
+        entries = list(auditor.entries())
+    with open_auditor(of_postgres) as auditor:
+        assert entries[: manifest.head.size] == list(auditor.entries())
+    assert answer(again, ASKED, "asked-1") == answered
+    answer(again, another(1))
+    with open_auditor(again) as auditor:
+        assert auditor.verify().passed
+
+
+def test_in_postgresql_too_all_that_is_left_counts_as_spent(
+    of_postgres: Settings, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    answered = answer(of_postgres, ASKED)
+    back_up_home(of_postgres, tmp_path / "backup")
+    url = postgres.url(postgres.create())
+    restored(tmp_path / "backup", tmp_path / "again", database_url=url)
+    again = settings_of(tmp_path / "again")
+    assert left(again) == {0}
+    assert answer(again, ASKED) == answered
+    with pytest.raises(BudgetExceeded):
+        answer(again, another(1))
+    with open_auditor(again) as auditor:
+        assert auditor.verify().passed
+
+
+def test_a_journal_in_the_database_is_not_replaced(of_postgres: Settings, tmp_path: Path) -> None:
+    before = head(of_postgres)
+    back_up_home(of_postgres, tmp_path / "backup")
+    with pytest.raises(ConfigurationError, match=f"a journal of {before.size} entries"):
+        restored(tmp_path / "backup", tmp_path / "again", sure=True)
+    assert head(of_postgres) == before
+    assert not (tmp_path / "again").exists()
+
+
+# Served
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_the_drill(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> None:
+    """Serve, ask, back up while asking, lose the home, restore, verify, ask again."""
+    settings: Settings = request.getfixturevalue(
+        "settings" if engine == "sqlite" else "of_postgres"
+    )
+    url = None
+    if engine == "postgresql":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        url = postgres.url(postgres.create())
+    told: dict[str, bytes] = {}
+    with service(settings.home, workers=2, time_class_ms=50) as running:
+        with running.client() as client:
+            over = threading.Event()
+
+            def asking() -> None:
+                while not over.is_set():
+                    key = f"question-{len(told)}"
+                    told[key] = _asked(client, key).content
+
+            asker = threading.Thread(target=asking)
+            asker.start()
+            try:
+                await_true(lambda: len(told) >= 3)
+                back_up_home(settings, tmp_path / "early")
+                await_true(lambda: len(told) >= 6)
+            finally:
+                over.set()
+                asker.join()
+        assert running.stop() == 0
+    manifest = back_up_home(settings, tmp_path / "late")
+    charged = spent(settings)
+    shutil.rmtree(settings.home)
+
+    more = {} if url is None else {"database_url": url}
+    restored(tmp_path / "late", tmp_path / "again", sure=True, known=manifest.head, **more)
+    again = settings_of(tmp_path / "again")
+    assert spent(again) == charged
+    with open_auditor(again) as auditor:
+        assert auditor.verify().passed
+        leaves = (leaf_hash(canonical(entry)) for entry in auditor.entries())
+        assert root_of_leaves(islice(leaves, manifest.head.size)) == manifest.head.root
+    with service(again.home, workers=2, time_class_ms=50) as running, running.client() as client:
+        for key, body in told.items():
+            repeated = _asked(client, key)
+            assert (repeated.status_code, repeated.content) == (200, body)
+        assert spent(again) == charged
+        assert _asked(client, f"question-{len(told)}").status_code == 201
+    # The early backup lacks what was answered since, which the head that is known shows.
+    with pytest.raises(JournalError, match="entries more than the backup holds"):
+        restored(tmp_path / "early", tmp_path / "other", sure=True, known=manifest.head, **more)
+
+
+def _asked(client: httpx.Client, key: str) -> httpx.Response:
+    """The question that belongs to this id."""
+    epsilon = 0.01 + int(key.partition("-")[2]) / 1000
+    return client.post(
+        "/v1/releases", json=QUESTION | {"epsilon": epsilon}, headers={"idempotency-key": key}
+    )
+
+
+# Upgrades
+
+
+def test_an_upgrade_says_that_nothing_was_to_do(run: Run, settings: Settings) -> None:  # noqa: F811
+    before = {path.name for path in settings.home.iterdir()}
+    assert "already" in done(run("upgrade", "--home", settings.home))
+    assert {path.name for path in settings.home.iterdir()} == before
+
+
+def test_an_older_journal_is_copied_and_then_upgraded(
+    run: Run,  # noqa: F811
+    settings: Settings,
+) -> None:
+    settings.database.unlink()
+    older = sqlite3.connect(settings.database)
+    older.executescript(BEFORE_MIGRATIONS)
+    older.close()
+    assert "dpanalytics upgrade" in refused(run("ledger", "verify", "--home", settings.home))
+    said = done(run("upgrade", "--home", settings.home))
+    assert "from revision" in said
+    (copy,) = settings.home.glob("ledger.sqlite.before-*")
+    assert str(copy) in said
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    done(run("ledger", "verify", "--home", settings.home))
 
 
 # The command line

@@ -66,6 +66,19 @@ def create_database(path: Path, *, build: Callable[[sqlite3.Connection], object]
     _sync_directory(path.parent)
 
 
+def copy_database(path: Path, target: Path) -> None:
+    """Copy a file as it is at one moment, while others may write it, to a new one.
+
+    Raises:
+        ConfigurationError: there is no such file, or `target` is there already.
+    """
+    source = connect(path, busy_seconds=BUSY_SECONDS)
+    try:
+        create_database(target, build=source.backup)
+    finally:
+        source.close()
+
+
 class Database:
     """An open file with one connection, which the threads of one process take turns to use.
 

@@ -92,7 +92,7 @@ class Settings(BaseModel):
         description="Names that the service is called by; a request for another is refused.",
     )
     answer_threads: int = Field(
-        default=2, ge=1, le=64, description="Questions of a process that are worked on at once."
+        default=8, ge=1, le=64, description="Questions of a process that are worked on at once."
     )
     queue_length: int = Field(
         default=64, ge=1, le=10_000, description="Questions of a process that may wait."

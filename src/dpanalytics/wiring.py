@@ -14,13 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dpanalytics.access.tokens import TokenChecker, token_checker
-from dpanalytics.backup import Manifest, Restored, back_up, copy_keys, restore
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.table import ConsentState, ConsentTable
 from dpanalytics.errors import DeclarationError, RequestError, SnapshotError
 from dpanalytics.ingest.load import LoadReport, load_file
 from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
-from dpanalytics.ledger.evidence import Evidence
 from dpanalytics.ledger.journal import (
     Account,
     Head,
@@ -29,7 +27,6 @@ from dpanalytics.ledger.journal import (
     create_journal,
     open_journal,
 )
-from dpanalytics.ledger.transfer import receive_sqlite
 from dpanalytics.ledger.verify import Verification, verify
 from dpanalytics.query.answer import Answered, Desk
 from dpanalytics.query.plan import Planner
@@ -37,14 +34,7 @@ from dpanalytics.query.timing import TimeClasses, at_once
 from dpanalytics.schema.declared import Declarations, read_declarations
 from dpanalytics.schema.jsonschema import write_json_schemas
 from dpanalytics.schema.view import View
-from dpanalytics.settings import (
-    SETTINGS_FILE,
-    Settings,
-    load_settings,
-    make_home_directory,
-    read_settings_file,
-    write_settings,
-)
+from dpanalytics.settings import Settings, make_home_directory, write_settings
 from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
 from dpanalytics.store.sources import SourceStore
 from dpanalytics.vault.keys import create_key, read_key
@@ -54,14 +44,12 @@ __all__ = [
     "Auditor",
     "MacroDoor",
     "Steward",
-    "back_up_home",
     "create_home",
     "open_auditor",
     "open_desk",
     "open_macro",
     "open_steward",
     "read_declarations",
-    "restore_home",
     "write_json_schemas",
 ]
 
@@ -350,75 +338,6 @@ def open_auditor(settings: Settings) -> Iterator[Auditor]:
     """The auditor's use cases; nothing is adopted or written."""
     with _journal(settings) as journal:
         yield Auditor(journal)
-
-
-def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) -> Manifest:
-    """Write a backup of a home to a new directory; the keys apart, where `keys` says, or not.
-
-    Raises:
-        ConfigurationError: a directory is there already, or can't be written.
-        JournalError: the journal does not verify.
-    """
-    with _journal(settings) as journal:
-        manifest = back_up(
-            target,
-            journal=journal,
-            settings_file=settings.home / SETTINGS_FILE,
-            stores={
-                "store/sources": (settings.sources, SourceStore),
-                "store/snapshots": (settings.snapshots, SnapshotStore),
-                "consent": (settings.consent, ConsentTable),
-            },
-            declarations=settings.declarations,
-            clock=utc_now,
-        )
-    if keys is not None:
-        copy_keys(settings.pseudonym_key.parent, keys)
-    return manifest
-
-
-def restore_home(
-    backup: Path,
-    home: Path,
-    *,
-    declarations: Path,
-    environ: Mapping[str, str],
-    database_url: str | None = None,
-    keys: Path | None = None,
-    known: Head | None = None,
-    nothing_answered_since: bool = False,
-) -> Restored:
-    """Make a new home of a backup; its settings, but for what is given here.
-
-    Raises:
-        ConfigurationError: the backup is damaged, or the home or its journal is there already.
-        DeclarationError: the declarations can't be adopted.
-        JournalError: as `dpanalytics.backup.restore`.
-    """
-    declared = read_declarations(declarations)
-
-    def settings_of(draft: Path, there: Path) -> None:
-        values = read_settings_file(draft)
-        if database_url is not None:
-            values["database_url"] = database_url
-        write_settings(there, declarations=declarations, others=values)
-
-    def receive(draft: Path, evidence: Evidence) -> None:
-        receive_sqlite(load_settings(draft, environ=environ).database, evidence)
-
-    restored = restore(
-        backup,
-        home,
-        write_settings=settings_of,
-        receive=receive,
-        open_journal=lambda draft: _journal(load_settings(draft, environ=environ)),
-        declared=declared,
-        known=known,
-        nothing_answered_since=nothing_answered_since,
-    )
-    if keys is not None:
-        copy_keys(keys, home / "keys")
-    return restored
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def fuzz(running: Running, where: Path, *options: str) -> None:
 
 @pytest.mark.slow
 def test_the_service_keeps_to_its_description(running: Running, tmp_path: Path) -> None:
-    fuzz(running, tmp_path, f"{running.address}/openapi.json", "--max-examples", "5")
+    fuzz(running, tmp_path, f"{running.address}/openapi.json", "--max-examples", "3")
 
 
 def with_declared_names(document: dict[str, Any]) -> dict[str, Any]:
@@ -106,12 +106,13 @@ def with_declared_names(document: dict[str, Any]) -> dict[str, Any]:
         "group_by": {
             "type": "array",
             "items": {"enum": ["module", "assessment_type"]},
-            "maxItems": 2,
+            "uniqueItems": True,
         },
         "filter": filters,
     }
     question = shapes["Question"]
     question["properties"] |= narrowed
+    question["properties"]["metrics"]["uniqueItems"] = True
     question["required"] = [*question["required"], "epsilon"]
     measure = {"enum": [m.name for m in view.measures]}
     for name, members in {
@@ -130,6 +131,8 @@ def with_declared_names(document: dict[str, Any]) -> dict[str, Any]:
         operation["parameters"] = [
             p for p in operation.get("parameters", ()) if p["name"] != "consumer"
         ]
+        for parameter in operation["parameters"]:
+            parameter["schema"].pop("examples", None)  # a key of its own for every question
     return document
 
 
@@ -141,14 +144,14 @@ def test_questions_of_every_kind_are_answered_or_refused(running: Running, tmp_p
         running,
         tmp_path,
         *("narrowed.json", "--url", running.address, "--include-method", "POST"),
-        *("--phases", "fuzzing", "--mode", "positive", "--max-examples", "40"),
+        *("--phases", "fuzzing", "--mode", "positive", "--max-examples", "30"),
     )
     with open_auditor(running.settings) as auditor:
         asked = len(list(auditor.entries(kind="debit")))
         answered = len(list(auditor.entries(kind="release")))
         accounts = auditor.accounts()
         assert not auditor.verify().faults
-    assert asked == answered > 10  # else nothing was fuzzed but refusals
+    assert asked == answered >= 5  # else nothing was fuzzed but refusals
     assert all(account.spent <= account.cap for account in accounts)
 
 

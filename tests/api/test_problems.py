@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -195,12 +195,18 @@ def test_sign_in_is_asked_for_by_its_scheme_and_without_a_reason() -> None:
 
 def test_all_methods_of_an_address_are_named() -> None:
     app = app_that_raises(ValueError())
+    router = APIRouter()
 
-    @app.post("/")
+    @router.get("/both")
+    def one() -> None:
+        pass
+
+    @router.post("/both")
     def another() -> None:
         pass
 
-    told = send(app, "/", "DELETE")
+    app.include_router(router)
+    told = send(app, "/both", "DELETE")
     assert (told.status_code, told.headers["allow"]) == (405, "GET, POST")
 
 

@@ -34,9 +34,10 @@ WORDS = "Words that a student reads before deciding."
 
 def text_of(scope, *since):
     versions = [
-        {"version": n, "since": day, "asks_anew": anew} | dict.fromkeys(("question", "agreeing", "refusing", "changing"), WORDS)
+        {"version": n, "since": day, "asks_anew": anew}
+        | dict.fromkeys(("question", "agreeing", "refusing", "changing"), WORDS)
         for n, (day, anew) in enumerate(since, 1)
-    ]  # fmt: skip
+    ]
     return ConsentText.model_validate({"scope": scope, "title": "t", "versions": versions})
 
 
@@ -196,27 +197,67 @@ GIVEN = event("give", "2026-09-02")
         ([GIVEN], "2026-09-01", Reason.NEVER_ASKED, None),
         ([event("refuse", "2026-09-02")], "2026-09-03", Reason.REFUSED, "2026-09-02"),
         ([GIVEN, event("pause", "2026-09-05")], "2026-09-06", Reason.PAUSED, "2026-09-05"),
-        ([GIVEN, event("pause", "2026-09-05"), event("pause", "2026-09-06")], "2026-09-07", Reason.PAUSED, "2026-09-05"),
-        ([GIVEN, event("pause", "2026-09-05"), event("resume", "2026-09-06")], "2026-09-06", Reason.AGREED, "2026-09-02"),
-        ([GIVEN, event("pause", "2026-09-05"), event("renew", "2026-09-06")], "2026-09-06", Reason.PAUSED, "2026-09-05"),
+        (
+            [GIVEN, event("pause", "2026-09-05"), event("pause", "2026-09-06")],
+            "2026-09-07",
+            Reason.PAUSED,
+            "2026-09-05",
+        ),
+        (
+            [GIVEN, event("pause", "2026-09-05"), event("resume", "2026-09-06")],
+            "2026-09-06",
+            Reason.AGREED,
+            "2026-09-02",
+        ),
+        (
+            [GIVEN, event("pause", "2026-09-05"), event("renew", "2026-09-06")],
+            "2026-09-06",
+            Reason.PAUSED,
+            "2026-09-05",
+        ),
         ([GIVEN, event("withdraw", "2026-09-05")], "2026-09-06", Reason.WITHDRAWN, "2026-09-05"),
         ([event("resume", "2026-09-05")], "2026-09-06", Reason.NEVER_ASKED, None),
         ([event("renew", "2026-09-05")], "2026-09-06", Reason.NEVER_ASKED, None),
         # Agreements of an earlier year end with the deadline.
         ([event("give", "2026-08-31")], "2026-10-31", Reason.AGREED, "2026-08-31"),
         ([event("give", "2026-08-31")], "2026-11-01", Reason.NOT_RENEWED, "2026-11-01"),
-        ([event("give", "2026-08-31"), event("renew", "2026-10-31")], "2026-11-01", Reason.AGREED, "2026-08-31"),
-        ([event("give", "2026-08-31"), event("renew", "2026-11-01")], "2026-11-02", Reason.NOT_RENEWED, "2026-11-01"),
-        ([event("give", "2026-08-31"), event("give", "2026-11-05")], "2026-11-06", Reason.AGREED, "2026-11-05"),
-        ([event("give", "2026-08-31"), event("resume", "2026-09-05")], "2026-11-01", Reason.NOT_RENEWED, "2026-11-01"),
+        (
+            [event("give", "2026-08-31"), event("renew", "2026-10-31")],
+            "2026-11-01",
+            Reason.AGREED,
+            "2026-08-31",
+        ),
+        (
+            [event("give", "2026-08-31"), event("renew", "2026-11-01")],
+            "2026-11-02",
+            Reason.NOT_RENEWED,
+            "2026-11-01",
+        ),
+        (
+            [event("give", "2026-08-31"), event("give", "2026-11-05")],
+            "2026-11-06",
+            Reason.AGREED,
+            "2026-11-05",
+        ),
+        (
+            [event("give", "2026-08-31"), event("resume", "2026-09-05")],
+            "2026-11-01",
+            Reason.NOT_RENEWED,
+            "2026-11-01",
+        ),
         # Texts.
         ([GIVEN], "2027-05-31", Reason.AGREED, "2026-09-02"),
         ([GIVEN], "2027-06-01", Reason.TEXT_CHANGED, "2027-06-01"),
         ([event("give", "2026-09-02", version=3)], "2026-09-03", Reason.NEVER_ASKED, None),
         ([event("give", "2027-06-02", version=2)], "2027-06-03", Reason.NEVER_ASKED, None),
-        ([GIVEN, event("give", "2026-10-02", version=9)], "2026-10-03", Reason.AGREED, "2026-09-02"),
+        (
+            [GIVEN, event("give", "2026-10-02", version=9)],
+            "2026-10-03",
+            Reason.AGREED,
+            "2026-09-02",
+        ),
     ],
-)  # fmt: skip
+)
 def test_states_and_their_reasons(history, when, reason, since):
     found = standing(*history, when=at(when, 23))
     assert found.reason is reason

@@ -167,7 +167,7 @@ def test_late_missed_and_trend_as_an_adviser_would_count_them():
     # Not 1 (before joining), not 6 (still open), not 7 (an exam), not 8 (carried over), not 9.
     assert found["missed_submissions"] == 1
     assert found["late_submissions"] == 1
-    # (50 + 53) / 2 - (80 + 60) / 2
+    # The average of 50 and 53 less that of 80 and 60.
     assert found["score_trend"] == -185
 
 
@@ -287,7 +287,7 @@ def test_days_as_dates_and_moments_say_the_same_as_days_counted():
         student_registration=[registration(ADA, -5, 100)],
         student_vle=[
             clicks(ADA, day, 3) for day in (-2, 0, 6, 30, 55, TODAY - 8, TODAY, TODAY + 1)
-        ],  # fmt: skip
+        ],
         assessments=[assessment(1, 20), assessment(2, 41)],
         student_assessment=[submission(ADA, 1, 21)],
     )
@@ -474,7 +474,7 @@ def test_the_demonstration_university_says_the_same(built_home):
     for row in made.rows().iter_rows(named=True):
         found[row["student"], row["module"], row["presentation"]] = {
             n: row[n] if row[f"{n}.missing"] is None else Missing(row[f"{n}.missing"])
-            for n in NAMES  # fmt: skip
+            for n in NAMES
         }
     assert found == expected
     assert made.loads["late_submissions"][0].startswith("assessments/")

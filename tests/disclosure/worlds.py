@@ -1,4 +1,4 @@
-"""Small worlds of records, and what the indicators of a student come to, told once more in Python."""
+"""Small worlds of records, and what indicators come to, told once more in plain Python."""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -182,7 +182,7 @@ class Oracle:
                 1
                 for w in work.values()
                 if not w["banked"] and w["due"] is not None and w["day"] > w["due"]
-            ),  # fmt: skip
+            ),
             "missed_submissions": self.missed(registered, work, module, presentation, today),
             "score_trend": self.trend(work),
             "registration_changes": sum(

@@ -1,7 +1,7 @@
 """Whatever is done to a journal, in whatever order, it agrees with a model kept in dictionaries."""
 
-import shutil
-import tempfile
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from dpanalytics.errors import (
     BudgetExceeded,
@@ -19,10 +24,18 @@ from dpanalytics.errors import (
     RequestIdReused,
 )
 from dpanalytics.ledger.accounts import Debit
-from dpanalytics.ledger.journal import Recorded, SqliteJournal, Ticket, create_journal
+from dpanalytics.ledger.journal import (
+    Journal,
+    Recorded,
+    SqliteJournal,
+    Ticket,
+    create_journal,
+)
 from dpanalytics.ledger.loss import rho_of
+from dpanalytics.ledger.postgres import PostgresJournal
 from dpanalytics.ledger.verify import verify
 from tests.ledger.fakes import DELTA, GRANTED, LATER, YEAR, Clock, debit, declared, grant
+from tests.postgres import LEDGER, PostgresServer
 
 CONSUMERS = ("committee", "senate", "library")
 SOON, LATE = date(2026, 1, 20), date(2026, 7, 31)
@@ -114,18 +127,15 @@ class Model:
 class JournalMachine(RuleBasedStateMachine):
     """Debits, records, retries, new declarations, the passing of time and reopening."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[Clock], Journal]) -> None:
+        """`opened` opens the same journal each time, which is new at first."""
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp())
+        self.opened = opened
         self.clock = Clock()
-        create_journal(self.directory / "ledger.sqlite")
         self.model = Model()
         self.tickets: dict[str, Ticket] = {}
-        self._open()
+        self.journal = opened(self.clock)
         self.declare({("committee", YEAR): (1.0, LATE), ("senate", YEAR): (1.0, LATE)}, {YEAR: 2.0})
-
-    def _open(self) -> None:
-        self.journal = SqliteJournal(self.directory / "ledger.sqlite", clock=self.clock)
 
     def declare(
         self, granted: dict[tuple[str, str], tuple[float, date]], capped: dict[str, float]
@@ -203,7 +213,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.journal.close()
-        self._open()
+        self.journal = self.opened(self.clock)
 
     @rule()
     def verifies(self) -> None:
@@ -233,16 +243,41 @@ class JournalMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         found = verify(self.journal)
         self.journal.close()
-        shutil.rmtree(self.directory)
         assert found.faults == ()
         assert found.debits == len(self.model.debits)
         assert found.releases == len(self.model.bodies)
 
 
-TestJournalMachine = JournalMachine.TestCase
-TestJournalMachine.settings = settings(
-    max_examples=25,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def sessions(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
+def test_a_sqlite_journal_agrees_with_the_model(tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    def machine() -> JournalMachine:
+        path = tmp_path / f"{next(numbers)}.sqlite"
+        create_journal(path)
+        return JournalMachine(lambda clock: SqliteJournal(path, clock=clock))
+
+    run_state_machine_as_test(machine, settings=sessions(25))  # type: ignore[no-untyped-call]
+
+
+def test_a_postgres_journal_agrees_with_the_model(postgres: PostgresServer) -> None:
+    used: list[str] = []
+
+    def machine() -> JournalMachine:
+        for name in used:
+            postgres.drop(name)
+        used[:] = [postgres.create(LEDGER)]
+        url = postgres.url(used[0])
+        return JournalMachine(lambda clock: PostgresJournal(url, clock=clock, connections=1))
+
+    run_state_machine_as_test(machine, settings=sessions(15))  # type: ignore[no-untyped-call]
+    for name in used:
+        postgres.drop(name)

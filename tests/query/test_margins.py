@@ -273,16 +273,13 @@ def test_quantiles_in_fine_steps_are_covered_95_times_in_100(shape: str, level: 
 
 
 @pytest.mark.parametrize("level", [0.1, 0.25, 0.5, 0.75])
-@pytest.mark.parametrize("steps", [20, 40])
-def test_a_quantile_at_the_edge_of_a_coarse_step_is_covered_95_times_in_100(
-    steps: int, level: float
-) -> None:
+def test_a_quantile_at_the_edge_of_a_coarse_step_is_covered_95_times_in_100(level: float) -> None:
     # A share of just `level` of the students lies below the upper edge of the quantile's step.
-    hits = quantile_hits([200] * steps, 6.0, level, of=10_000)
-    assert covers(hits, 0.945, 0.955)
+    hits = quantile_hits([200] * 20, 6.0, level, of=5_000)
+    assert covers(hits, 0.945, 0.955, of=5_000)
 
 
-@pytest.mark.parametrize("level", [0.05, 0.25, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.9])
 @pytest.mark.parametrize(
     "counts",
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dpanalytics.errors import DeclarationError
+from dpanalytics.schema.consenttext import STRICTEST
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.schema.jsonschema import MODELS, json_schema, write_json_schemas
 
@@ -85,6 +86,64 @@ FAULTS = {
         ("2027-07-31", "someday", "'someday'"),
         ("consumer: quality-committee", "consumer: quality", "must be quality-committee"),
     ],
+    "schemas/indicators/days_since_activity.yaml": [
+        ("name: days_since_activity", "name: days_since", "must be days_since_activity"),
+        ("title: Days since", "title: Days since fees were due, and", "4.4"),
+        ("source: student_vle", "source: student_fees", "source student_fees; must be among"),
+        ("source: student_vle", "source: vle", "has no column date"),
+        ("time: date", "time: code_module", "student_vle.code_module is a text"),
+        ("time: date", "time: sum_click", "counts clicks; must count days"),
+        ("time: date", "time: student", "no column student"),
+        ("type: days_since", "type: run_this", "formula: "),
+        ("version: 1", "version: 0", "version: 0"),
+        ("version: 1", "version: 1\ncase: access", "case access is not declared"),
+        (
+            "module: code_module",
+            "module: code_module, amount: id_site, weeks: 2",
+            "Extra inputs are not permitted",
+        ),
+    ],
+    "schemas/indicators/activity_middle_2_weeks.yaml": [
+        ("weeks: 2", "weeks: 0", "weeks: 0"),
+        ("amount: sum_click", "amount: code_module", "must be an integer with bounds from 0"),
+        ("amount: sum_click", "amount: date", "must be an integer with bounds from 0"),
+        ("view: weekly_activity", "view: activity", "middle of view activity"),
+        ("measure: clicks", "measure: hits", "no measure of view weekly_activity"),
+        ("week: week", "week: day", "middle by day; no dimension"),
+    ],
+    "schemas/indicators/late_submissions.yaml": [
+        ("kinds: [TMA, CMA]", "kinds: [Essay]", "kinds Essay; must be among TMA, CMA, Exam"),
+        ("assessments: assessments", "assessments: student_assessment", "has no column"),
+        ("carried_over: is_banked", "carried_over: score", "must have bounds 0 and 1"),
+        ("assessment: id_assessment", "assessment: code_module", "has no column code_module"),
+    ],
+    "schemas/indicators/score_trend.yaml": [
+        ("    score: score\n", "", "work needs a score"),
+        ("score: score", "score: id_student", "has no column id_student"),
+    ],
+    "schemas/indicators/registration_changes.yaml": [
+        ("left: date_unregistration", "left: code_module", "must be days or a date"),
+    ],
+    "schemas/indicators/basis.yaml": [
+        ("name: 2013B", "name: 2012B", "presentation 2012B; student_info.code_presentation has"),
+        ("name: 2013B", "name: 2013J", "each presentation once"),
+        ("first: 2013-02-01", "first: 2014-02-01", "must begin before it ends"),
+        ("source: student_info", "source: courses", "is a public table"),
+    ],
+    "schemas/consent/combine_sources.yaml": [
+        ("scope: combine_sources", "scope: individual_support", "must be combine_sources"),
+        ("scope: combine_sources", "scope: everything", "'everything'"),
+        ("    refusing: >-", "    denying: >-", "refusing: Field required"),
+    ],
+    "schemas/consent/policy.yaml": [
+        ("reach_of_refusal: combined_views", "reach_of_refusal: none", "reach_of_refusal"),
+        ("longest_days: 450", "longest_days: 5000", "longest_days: 5000"),
+        ("deadline: 2026-11-30", "deadline: 2026-07-30", "must follow each other"),
+    ],
+    "schemas/vault/identities.yaml": [
+        ("students: student_number", "students: card", "students: card; must be student_number"),
+        ("name: preferred_name", "name: fee_status", "4.4"),
+    ],
     "budgets/caps.yaml": [
         ("academic_year: 2013/14", "academic_year: 2016/17", "2013/14 has no cap"),
         ("academic_year: 2013/14", "academic_year: 2012/13", "one cap for an academic year"),
@@ -102,6 +161,97 @@ def test_a_fault_is_named_with_its_file(root, name, old, new, reason):
         read_declarations(root)
     folder = name.split("/", maxsplit=1)[0]
     assert str(refusal.value).startswith(folder)
+
+
+CASE = """
+name: access
+title: Adjustments in time
+aspect: How soon adjustments to materials are in place.
+evidence: A pilot study of two modules, on file with the office.
+opens: [{source: student_info, columns: [disability]}]
+indicators: [days_since_activity]
+approved_by: Data Protection Officer
+approved_on: 2026-01-01
+valid_until: 2026-12-31
+"""
+
+
+def with_case(root, text=CASE):
+    (root / "schemas/cases").mkdir()
+    (root / "schemas/cases/access.yaml").write_text(text)
+    return root
+
+
+def test_p4_5_an_indicator_draws_on_special_category_data_under_its_case_only(root):
+    path = root / "schemas/indicators/days_since_activity.yaml"
+    edit(path, "source: student_vle", "source: student_info")
+    edit(path, "time: date", "time: disability")
+    with pytest.raises(DeclarationError, match=r"disability is special category data.*4\.5"):
+        read_declarations(root)
+    with_case(root)
+    with pytest.raises(DeclarationError, match=r"disability is special category data.*4\.5"):
+        read_declarations(root)
+    edit(path, "version: 1", "version: 1\ncase: access")
+    with pytest.raises(DeclarationError, match="disability is a text"):  # past the case
+        read_declarations(root)
+
+
+def test_p4_5_a_case_opens_what_it_names_and_nothing_else(root):
+    assert (
+        read_declarations(with_case(root))
+        .cases["access"]
+        .opens_column("student_info", "disability")
+    )
+    path = root / "schemas/indicators/late_submissions.yaml"
+    edit(path, "version: 1", "version: 1\ncase: access")
+    with pytest.raises(DeclarationError, match="case access is not for indicator late_submissions"):
+        read_declarations(root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("[disability]", "[gender]", "student_info.gender is no special category column"),
+        ("source: student_info", "source: nobody", "nobody.disability is no special category"),
+        ("[days_since_activity]", "[unheard_of]", "no indicator unheard_of is declared"),
+        ("indicators: [days_since_activity]\n", "", "name the indicators or views"),
+        ("Data Protection Officer", "Head of Department", "approved_by"),
+        ("valid_until: 2026-12-31", "valid_until: 2025-12-31", "lies before approved_on"),
+        (
+            "evidence: A pilot study of two modules, on file with the office.",
+            "evidence: brief",
+            "evidence: 'brief'",
+        ),
+    ],
+)
+def test_p4_5_a_case_that_does_not_hold_together_is_refused(root, old, new, reason):
+    assert old in CASE
+    with pytest.raises(DeclarationError, match=re.escape(reason)) as refused:
+        read_declarations(with_case(root, CASE.replace(old, new, 1)))
+    assert str(refused.value).startswith("schemas/cases/access.yaml")
+
+
+def test_without_folders_for_the_micro_door_nothing_is_open(root):
+    for folder in ("indicators", "consent", "vault"):
+        shutil.rmtree(root / "schemas" / folder)
+    declared = read_declarations(root)
+    assert not declared.indicators
+    assert not declared.consent_texts
+    assert declared.basis is declared.identities is None
+    assert declared.consent_policy == STRICTEST
+    assert declared.digest != read_declarations(ROOT).digest
+
+
+def test_indicators_without_their_basis_are_refused(root):
+    (root / "schemas/indicators/basis.yaml").unlink()
+    with pytest.raises(DeclarationError, match=r"has no basis\.yaml"):
+        read_declarations(root)
+
+
+def test_only_identities_are_declared_for_the_vault(root):
+    shutil.copy(root / "schemas/vault/identities.yaml", root / "schemas/vault/more.yaml")
+    with pytest.raises(DeclarationError, match=r"only declaration here is identities\.yaml"):
+        read_declarations(root)
 
 
 def test_a_missing_folder_or_file_of_caps_is_named(root):

@@ -88,7 +88,7 @@ def test_records_swapped_by_one_who_writes_the_file_do_not_open(place):
 
 def test_a_transaction_that_fails_leaves_the_vault_as_it_was(place):
     place.fill(1)
-    with pytest.raises(RuntimeError), place.transaction() as rows:
+    with pytest.raises(RuntimeError), place.transaction() as rows:  # noqa: PT012
         place.vault.store(rows, place.pseudonym(5), identity(5))
         place.vault.erase(rows, place.pseudonym(0))
         raise RuntimeError

@@ -10,6 +10,7 @@ read; the page adds them up. Whether a process does so is decided when prometheu
 imported: the environment variable `PROMETHEUS_MULTIPROC_DIR` names the directory then.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -46,7 +47,7 @@ class Metrics:
         self._questions = Counter(
             "dpanalytics_questions",
             "Questions: charged, repeated, or the kind of problem they met.",
-            ("outcome",),
+            ("end",),
             registry=registry,
         )
         self._durations = Histogram(
@@ -94,16 +95,36 @@ class Metrics:
         return tell
 
 
+class _OfLiving(MultiProcessCollector):
+    """Counts of worker processes; what is counted as it is now, of those that live."""
+
+    def __init__(self, registry: CollectorRegistry, directory: Path) -> None:
+        super().__init__(registry, path=str(directory))  # type: ignore[no-untyped-call]
+        self._directory = directory
+
+    def collect(self) -> Any:
+        for process in {int(path.stem.rpartition("_")[2]) for path in self._live_gauges()}:
+            if not _lives(process):
+                mark_process_dead(process, path=str(self._directory))  # type: ignore[no-untyped-call]
+        return super().collect()  # type: ignore[no-untyped-call]
+
+    def _live_gauges(self) -> Iterable[Path]:
+        return self._directory.glob("gauge_live*_*.db")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def of_workers(directory: Path) -> CollectorRegistry:
     """What all worker processes counted that share the directory."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+    _OfLiving(registry, directory)
     return registry
-
-
-def forget_worker(process: int, directory: Path) -> None:
-    """Leave a worker that ended out of what is counted as it is now; totals keep its share."""
-    mark_process_dead(process, path=str(directory))  # type: ignore[no-untyped-call]
 
 
 class _Server(ThreadingMixIn, WSGIServer):

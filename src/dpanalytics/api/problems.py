@@ -29,6 +29,7 @@ JOURNAL_RETRY_AFTER = 5
 CHALLENGE = 'Bearer realm="dpanalytics"'
 """RFC 6750, 3: what sign-in is wanted; never what was wrong with the one that came."""
 MOST_FAULTS = 20
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 log = logging.getLogger(__name__)
 
@@ -347,9 +348,13 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 def _methods_at(request: Request) -> str:
-    """The methods that an address has (RFC 9110, 10.2.1)."""
-    here = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
-    return ", ".join(sorted({method for route in here for method in route.methods or ()}))
+    """The methods that an address has (RFC 9110, 10.2.1): those that a route would take."""
+    routes = request.app.routes
+    return ", ".join(
+        method
+        for method in METHODS
+        if any(r.matches({**request.scope, "method": method})[0] is Match.FULL for r in routes)
+    )
 
 
 def _problem(slug: str, detail: str) -> Problem:

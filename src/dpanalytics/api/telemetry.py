@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import secrets
 import sys
 import threading
@@ -44,8 +45,15 @@ FOREIGN = frozenset(
     {
         "Started server process [%d]",
         "Finished server process [%d]",
-        "Started parent process [%s]",
-        "Stopping parent process [%s]",
+        "Started parent process [%d]",
+        "Stopping parent process [%d]",
+        "Waiting for child process [%d]",
+        "Terminated child process [%d]",
+        "Child process [%d] died",
+        "Child process [%d] failed to start, stopping the parent process.",
+        "Received SIGTERM, exiting.",
+        "Received SIGINT, exiting.",
+        "Received SIGHUP, restarting processes.",
         "Waiting for application startup.",
         "Application startup complete.",
         "Application startup failed. Exiting.",
@@ -58,7 +66,6 @@ FOREIGN = frozenset(
         "Shutting down",
         "Uvicorn running on %s://%s:%d (Press CTRL+C to quit)",
         "Uvicorn running on socket %s (Press CTRL+C to quit)",
-        "Child process [%s] died",
         "Invalid HTTP request received.",
         "Unsupported upgrade request.",
         "Exception in ASGI application\n",
@@ -67,7 +74,11 @@ FOREIGN = frozenset(
         "ASGI callable returned without completing response.",
     }
 )
-"""Messages of the web server that hold nothing of a request; others are told by place only."""
+"""Messages of the web server that hold nothing of a request; others are told by place only.
+
+Where it has put a process number in place of %d, that is no matter.
+"""
+_PROCESS = re.compile(r"\[\d+\]")
 OURS = "dpanalytics"
 
 
@@ -135,7 +146,7 @@ class SafeHandler(logging.Handler):
             event = record.getMessage()
         elif isinstance(record.msg, OSError):  # the server's address can't be had
             event = record.msg.strerror or type(record.msg).__name__
-        elif isinstance(record.msg, str) and record.msg in FOREIGN:
+        elif isinstance(record.msg, str) and _PROCESS.sub("[%d]", record.msg) in FOREIGN:
             event = record.getMessage().strip()
         else:
             event = "not told"

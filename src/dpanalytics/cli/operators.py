@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics import wiring
+from dpanalytics import upkeep, wiring
 from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.errors import ConfigurationError
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings
@@ -55,6 +55,15 @@ def serve_demonstration(
 
 
 @app.command()
+def upgrade(home: HomeOption = None) -> None:
+    """Bring the journal to the version of this release; a SQLite journal is copied first."""
+    done, copy = upkeep.upgrade_home(settings_of(home))
+    out.print(done, soft_wrap=True)
+    if copy is not None:
+        out.print(f"as it was before: {copy}", soft_wrap=True)
+
+
+@app.command()
 def backup(
     directory: Annotated[Path, typer.Argument(help="Directory to make.")],
     home: HomeOption = None,
@@ -63,7 +72,7 @@ def backup(
     ] = None,
 ) -> None:
     """Write a backup while everything runs: journal, store, consents, settings, declarations."""
-    manifest = wiring.back_up_home(settings_of(home), directory, keys=keys)
+    manifest = upkeep.back_up_home(settings_of(home), directory, keys=keys)
     size = sum(sealed.size for sealed in manifest.files.values())
     out.print(f"{directory}: {len(manifest.files)} files, {size:,} bytes", soft_wrap=True)
     out.print(f"journal verified, head {head_text(manifest.head)}", soft_wrap=True)
@@ -94,7 +103,7 @@ def restore(
     ] = False,
 ) -> None:
     """Make a home of a backup; what is left of all budgets counts as spent, unless told else."""
-    restored = wiring.restore_home(
+    restored = upkeep.restore_home(
         directory,
         home,
         declarations=declared,

@@ -13,6 +13,7 @@
 | replay.py | the accounts as the entries alone make them (pure; shares no rule with the journal) |
 | verify.py | the check of a whole journal, from its data alone |
 | transfer.py | a journal as lines of text, and made of them again in any engine |
+| postgres_transfer.py | the same for a PostgreSQL database |
 
 A debit is committed before any noise is drawn. An answer is recorded before anybody sees it. So a
 crash may cost budget, and never privacy. Entries hold no personal data.

@@ -86,6 +86,9 @@ ORDER BY number LIMIT %s
 
 # Taking in a journal from a backup, by the tables' owner
 
+LOCK_HEAD = "SELECT size FROM ledger.head FOR UPDATE"
+HEAD_MAY_JUMP = "ALTER TABLE ledger.head DISABLE TRIGGER head_only_grows"
+HEAD_ONLY_GROWS = "ALTER TABLE ledger.head ENABLE TRIGGER head_only_grows"
 ADD_ENTRY = "INSERT INTO ledger.entry (seq, body) VALUES (%s, %s)"
 ADD_NODE = "INSERT INTO ledger.node (level, number, hash) VALUES (%s, %s, %s)"
 MOVE_HEAD = "UPDATE ledger.head SET size = %s, root = %s"

@@ -34,6 +34,9 @@ class Receiver(Protocol):
     def account(self, key: Key, balance: Balance) -> None:
         """An account as the entries make it, after all entries."""
 
+    def end(self, head: Head) -> None:
+        """That was all."""
+
 
 def entry_lines(evidence: Evidence) -> Iterator[bytes]:
     """The entries, one a line, in the canonical form that is hashed."""
@@ -90,6 +93,7 @@ def take_in(evidence: Evidence, receiver: Receiver) -> None:
         raise JournalError("what was verified has changed since; begin again")
     for key, balance in replay.balances.items():
         receiver.account(key, balance)
+    receiver.end(evidence.head)
 
 
 def receive_sqlite(path: Path, evidence: Evidence) -> None:
@@ -114,6 +118,9 @@ def receive_sqlite(path: Path, evidence: Evidence) -> None:
 
                 def account(self, key: Key, balance: Balance) -> None:
                     connection.execute(sql.TAKE_IN_ACCOUNT, account_row(key, balance))
+
+                def end(self, head: Head) -> None:
+                    pass  # it was moved with every entry
 
             take_in(evidence, Rows())
     except BaseException:

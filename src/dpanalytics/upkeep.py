@@ -1,0 +1,135 @@
+"""From settings to what keeps an installation: upgrades, backups and restores.
+
+Beside `wiring.py`, which builds what an installation is for; nothing here answers, loads or opens.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dpanalytics.backup import Manifest, Restored, back_up, copy_keys, restore
+from dpanalytics.consent.table import ConsentTable
+from dpanalytics.database import copy_database
+from dpanalytics.ledger.accounts import Head
+from dpanalytics.ledger.evidence import Evidence
+from dpanalytics.ledger.journal import Journal, open_journal
+from dpanalytics.ledger.transfer import receive_sqlite
+from dpanalytics.ledger.upgrade import upgrade
+from dpanalytics.schema.declared import read_declarations
+from dpanalytics.settings import (
+    DATABASE_FILE,
+    SETTINGS_FILE,
+    Settings,
+    load_settings,
+    read_settings_file,
+    write_settings,
+)
+from dpanalytics.store.snapshots import SnapshotStore
+from dpanalytics.store.sources import SourceStore
+
+
+def utc_now() -> datetime:
+    """The clock of a running installation."""
+    return datetime.now(UTC)
+
+
+def upgrade_home(settings: Settings) -> tuple[str, Path | None]:
+    """Bring the journal to the version of this release.
+
+    Returns:
+        What was done, and where a copy of a SQLite journal lies as it was; None where nothing had
+        to be done, or where the journal is in PostgreSQL, which changes it wholly or not at all.
+
+    Raises:
+        ConfigurationError: there is no journal, it is of a newer release, or it can't be changed.
+    """
+    if settings.database_url is not None:
+        return upgrade(settings), None
+    copy = settings.database.with_name(f"{DATABASE_FILE}.before-{utc_now():%Y-%m-%dT%H%M%S}")
+    copy_database(settings.database, copy)
+    done = upgrade(settings)
+    if done.startswith("upgraded"):
+        return done, copy
+    copy.unlink()
+    return done, None
+
+
+def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) -> Manifest:
+    """Write a backup of a home to a new directory; the keys apart, where `keys` says, or not.
+
+    Raises:
+        ConfigurationError: a directory is there already, or can't be written.
+        JournalError: the journal does not verify.
+    """
+    with open_journal(settings, clock=utc_now) as journal:
+        manifest = back_up(
+            target,
+            journal=journal,
+            settings_file=settings.home / SETTINGS_FILE,
+            stores={
+                "store/sources": (settings.sources, SourceStore),
+                "store/snapshots": (settings.snapshots, SnapshotStore),
+                "consent": (settings.consent, ConsentTable),
+            },
+            declarations=settings.declarations,
+            clock=utc_now,
+        )
+    if keys is not None:
+        copy_keys(settings.pseudonym_key.parent, keys)
+    return manifest
+
+
+def restore_home(
+    backup: Path,
+    home: Path,
+    *,
+    declarations: Path,
+    environ: Mapping[str, str],
+    database_url: str | None = None,
+    keys: Path | None = None,
+    known: Head | None = None,
+    nothing_answered_since: bool = False,
+) -> Restored:
+    """Make a new home of a backup; its settings, but for what is given here.
+
+    Raises:
+        ConfigurationError: the backup is damaged, or the home or its journal is there already.
+        DeclarationError: the declarations can't be adopted.
+        JournalError: as `dpanalytics.backup.restore`.
+    """
+    declared = read_declarations(declarations)
+
+    def settings_of(draft: Path, there: Path) -> None:
+        values = read_settings_file(draft)
+        if database_url is not None:
+            values["database_url"] = database_url
+        write_settings(there, declarations=declarations, others=values)
+
+    def receive(draft: Path, evidence: Evidence) -> None:
+        settings = load_settings(draft, environ=environ)
+        if settings.database_url is None:
+            receive_sqlite(settings.database, evidence)
+            return
+        from dpanalytics.ledger.postgres_transfer import receive_postgres  # noqa: PLC0415 (slow)
+
+        upgrade(settings)
+        receive_postgres(settings.database_url, evidence)
+
+    def opened(draft: Path) -> Journal:
+        return open_journal(load_settings(draft, environ=environ), clock=utc_now)
+
+    restored = restore(
+        backup,
+        home,
+        write_settings=settings_of,
+        receive=receive,
+        open_journal=lambda draft: open_journal(
+            load_settings(draft, environ=environ), clock=utc_now
+        ),
+        declared=declared,
+        known=known,
+        nothing_answered_since=nothing_answered_since,
+    )
+    if keys is not None:
+        copy_keys(keys, home / "keys")
+    return restored
