@@ -1,10 +1,13 @@
 """A real PostgreSQL server for tests: one a test process, from a wheel, gone at the end."""
 
 import itertools
+import os
 import shutil
+import signal
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +34,8 @@ class PostgresServer:
     """A server that listens at a socket in its own directory."""
 
     directory: Path
+    start: Callable[[], None]
+    """Starts it, or starts it again."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def url(self, database: str, *, user: str = "postgres", host: Path | None = None) -> str:
@@ -47,6 +52,18 @@ class PostgresServer:
         self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
+    def kill(self) -> None:
+        """Kill it, and all its processes with it, as a machine that stops does."""
+        first = int((self.directory / "postmaster.pid").read_text().split()[0])
+        others = [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/stat")
+            if path.read_text().rpartition(")")[2].split()[1] == str(first)
+        ]
+        for process in (first, *others):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
     def drop(self, database: str) -> None:
         self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
@@ -56,8 +73,8 @@ def settings_for(url: str) -> Settings:
     return Settings(home=Path("/nowhere"), declarations=Path("/nowhere"), database_url=url)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+@contextmanager
+def running_server() -> Iterator[PostgresServer]:
     """A server with a database `with_ledger`; also where the tests run as root."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says where it falls back to without XDG_RUNTIME_DIR
@@ -71,13 +88,20 @@ def postgres() -> Iterator[PostgresServer]:
         with (directory / "postgresql.conf").open("a") as configuration:
             configuration.write(CONFIGURATION)
         server.start()
-        running = PostgresServer(directory)
+        running = PostgresServer(directory, server.ensure_postgres_running)
         running.run(f"CREATE DATABASE {LEDGER} TEMPLATE template0")
         upgrade(settings_for(running.url(LEDGER)))
         yield running
     finally:
         server.cleanup()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server that all tests of this process share; each takes a database of its own."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture

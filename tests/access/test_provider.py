@@ -206,6 +206,21 @@ def test_known_keys_work_without_the_provider_for_a_bounded_time(
     assert documents.fetches <= 2 + KEPT / INTERVAL
 
 
+def test_who_is_known_waits_once_for_a_provider_that_is_away(first: Any, seconds: Seconds) -> None:
+    documents = Published(first)
+    provider = provider_of(documents, seconds)
+    assert key_of(provider, "first") is not None
+    documents.away = True
+    seconds.now += 2 * FRESH
+    waiting = provider.key("first", "ES256")
+    assert isinstance(waiting, Future)
+    waiting.result(10)
+    seconds.now += INTERVAL
+    documents.go_on.clear()
+    assert not isinstance(provider.key("first", "ES256"), (Future, type(None)))
+    documents.go_on.set()
+
+
 def test_unknown_keys_are_nobodys_fault_while_the_provider_is_away(
     first: Any, second: Any, seconds: Seconds
 ) -> None:

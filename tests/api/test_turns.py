@@ -5,7 +5,7 @@ import dataclasses
 import gc
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -420,12 +420,12 @@ class Stopping:
 
 
 @asynccontextmanager
-async def two_lanes(*, time_limit: float = LONG, threads: int = 2) -> AsyncIterator[Turns]:
+async def two_lanes(*, threads: int = 2) -> AsyncIterator[Turns]:
     async with open_turns(
         threads=threads,
         queue_length=8,
         queue_length_per_asker=8,
-        time_limit=time_limit,
+        time_limit=LONG,
         grace=LONG,
         tell=lambda name: Told(),
     ) as both:
@@ -450,7 +450,18 @@ def test_what_has_begun_ends_in_a_release_that_its_key_fetches_for_free(
 
     async def run() -> Answered:
         limit = SOON if why == "the time was up" else LONG
-        async with two_lanes(time_limit=limit) as both:
+        with ThreadPoolExecutor(1) as pool:
+            answers = lane(pool, time_limit=limit)
+            await begun_and_given_up(answers)
+            assert await answers.finished(grace=LONG) == 0
+        # The lane has waited for what had begun.
+        assert paid_and_released(world) == (1, 1)
+        async with two_lanes() as both:
+            return await both.answer(world.desk(), asked(), request_id="key-1")
+
+    async def begun_and_given_up(answers: Lane) -> None:
+        async with two_lanes() as quick:
+            both = dataclasses.replace(quick, answers=answers)
             first = asyncio.create_task(both.answer(desk, asked(), request_id="key-1"))
             await asyncio.to_thread(ledger.reached.wait, 30)
             if why == "the caller left":
@@ -463,12 +474,8 @@ def test_what_has_begun_ends_in_a_release_that_its_key_fetches_for_free(
             else:
                 both.close()
             ledger.go.set()
-        # The lanes have waited for what had begun.
-        assert paid_and_released(world) == (1, 1)
-        if why == "the service went down":
-            assert (await first).charged
-        async with two_lanes() as both:
-            return await both.answer(world.desk(), asked(), request_id="key-1")
+            if why == "the service went down":
+                assert (await first).charged
 
     again = asyncio.run(run())
     assert not again.charged

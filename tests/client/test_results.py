@@ -22,7 +22,7 @@ from dpanalytics.client.wire import Reply
 from dpanalytics.errors import RequestError
 from dpanalytics.ledger.loss import Rho, epsilon_of
 from tests.client.answers import ANSWER, answer_body, row
-from tests.query.worlds import UNHURRIED
+from tests.query.worlds import A_FEW
 
 COLUMNS = ["metric", "item", "estimate", "margin", "low", "high", "swamped", "unit", "students"]
 
@@ -67,7 +67,7 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(answers())
-@UNHURRIED
+@A_FEW
 def test_every_row_of_an_answer_is_in_the_frame(content: dict[str, Any]) -> None:
     frame = told(content).frame
     assert frame.columns == [*content["dimensions"], *COLUMNS]
@@ -79,7 +79,7 @@ def test_every_row_of_an_answer_is_in_the_frame(content: dict[str, Any]) -> None
 
 
 @given(answers())
-@UNHURRIED
+@A_FEW
 def test_every_figure_of_an_answer_is_in_the_wide_frame(content: dict[str, Any]) -> None:
     wide = told(content).wide()
     dimensions = content["dimensions"]

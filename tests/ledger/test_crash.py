@@ -16,7 +16,7 @@ import pytest
 
 from dpanalytics.ledger.journal import Recorded, SqliteJournal, create_journal
 from dpanalytics.ledger.verify import verify
-from tests.ledger.fakes import GRANTED, YEAR, Clock, debit, declared, grant
+from tests.ledger.fakes import YEAR, Clock, debit, declared, grant
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes it forks")
 
@@ -214,53 +214,3 @@ def test_killed_at_any_moment_again_and_again(path: Path) -> None:
         assert verify(journal).faults == ()
         for number, body in seen.items():
             assert journey(journal, number, no_step).hex() == body
-
-
-def test_processes_that_ask_at_once_never_overspend_and_lose_nothing(path: Path) -> None:
-    cost = GRANTED // 50
-
-    def asker(name: int) -> Callable[[int], None]:
-        def work(pipe: int) -> None:
-            with SqliteJournal(path, clock=Clock()) as journal:
-                for turn in range(20):
-                    wanted = debit(f"{name}-{turn}", question=(name, turn), cost=cost)
-                    try:
-                        ticket = journal.debit(wanted)
-                    except Exception as error:
-                        os.write(pipe, f"{type(error).__name__}\n".encode())
-                        continue
-                    assert not isinstance(ticket, Recorded)
-                    body = journal.record(ticket, wanted.request_id.encode()).body
-                    os.write(pipe, f"paid {body.decode()}\n".encode())
-
-        return work
-
-    children = [in_child(asker(name)) for name in range(4)]
-    lines = []
-    for child in children:
-        code, told = ended(*child)
-        assert code == 0
-        lines += told
-    paid = [line for line in lines if line.startswith("paid")]
-    assert len(paid) == len(set(paid)) == 50
-    assert [line for line in lines if not line.startswith("paid")] == ["BudgetExceeded"] * 30
-    with SqliteJournal(path, clock=Clock()) as journal:
-        (held,) = (a for a in journal.accounts("committee") if a.kind == "grant")
-        assert held.spent.units == 50 * cost
-        found = verify(journal)
-        assert found.faults == ()
-        assert (found.debits, found.releases) == (50, 50)
-
-
-def test_processes_that_ask_the_same_are_charged_once_and_told_the_same(path: Path) -> None:
-    def work(pipe: int) -> None:
-        with SqliteJournal(path, clock=Clock()) as journal:
-            for number in range(15):
-                os.write(pipe, f"{number} {journey(journal, number, no_step).hex()}\n".encode())
-
-    children = [in_child(work) for _ in range(4)]
-    told = {line for child in children for line in ended(*child)[1]}
-    assert len(told) == 15
-    with SqliteJournal(path, clock=Clock()) as journal:
-        assert released_and_spent(journal) == (15 * COST, 15 * COST)
-        assert verify(journal).faults == ()

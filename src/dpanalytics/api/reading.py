@@ -35,7 +35,7 @@ def releases_seen_by(principal: Principal, named: str | None) -> frozenset[str] 
         raise NotPermitted("this sign-in may see no releases")
     if named is None:
         return own
-    if False:
+    if not principal.may_ask_as(named):
         raise NotPermitted(_own(named, own))
     return frozenset({named})
 

@@ -7,6 +7,7 @@
 - `plan.py`: question -> measurements, noise scales and price; touches no rows
 - `margins.py`: margins of error, derived from the mechanism
 - `release.py`: the one place that reads rows
+- `timing.py`: response time classes, which hold back what reads rows
 - `answer.py`: the journey, estimate and answer
 - `hesa.py`: rounding and suppression for publication, on noisy values
 """

@@ -12,9 +12,11 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -45,8 +47,22 @@ IDENTITY = Table(
 
 _WITHOUT_SCHEMA = {SCHEMA: None}
 
-_GET = select(IDENTITY)
-_ROWS_IN_ORDER = select(IDENTITY).order_by(IDENTITY.c.pseudonym)
+# Built once: building a statement takes longer than running it.
+_WHICH = bindparam("which", type_=LargeBinary)
+_SEALED = {
+    "name_in_journal": bindparam("sealed_name", type_=LargeBinary),
+    "identity": bindparam("sealed_identity", type_=LargeBinary),
+}
+_GET = select(IDENTITY).where(IDENTITY.c.pseudonym == _WHICH)
+_UPDATE = update(IDENTITY).where(IDENTITY.c.pseudonym == _WHICH).values(_SEALED)
+_INSERT = insert(IDENTITY).values(pseudonym=_WHICH, **_SEALED)
+_DELETE = delete(IDENTITY).where(IDENTITY.c.pseudonym == _WHICH)
+_ROWS_IN_ORDER = (
+    select(IDENTITY)
+    .where(IDENTITY.c.pseudonym > _WHICH)
+    .order_by(IDENTITY.c.pseudonym)
+    .limit(bindparam("at_most", type_=Integer))
+)
 _NOTHING = delete(IDENTITY).where(text("1 = 0"))
 _LOCK = text(f"LOCK TABLE {SCHEMA}.identity IN SHARE ROW EXCLUSIVE MODE")
 
@@ -129,26 +145,25 @@ class SqlIdentityRows:
 
     def get(self, pseudonym: Pseudonym) -> SealedRecord | None:
         """The record of that pseudonym."""
-        row = self._connection.execute(_GET.where(IDENTITY.c.pseudonym == pseudonym)).first()
+        row = self._connection.execute(_GET, {"which": pseudonym}).first()
         return None if row is None else SealedRecord(*row)
 
     def put(self, record: SealedRecord) -> None:
         """Store a record, in place of the one of its pseudonym."""
-        sealed = {"name_in_journal": record.name_in_journal, "identity": record.identity}
-        changed = self._connection.execute(
-            update(IDENTITY).where(IDENTITY.c.pseudonym == record.pseudonym).values(sealed)
-        )
-        if not changed.rowcount:
-            self._connection.execute(insert(IDENTITY).values(pseudonym=record.pseudonym, **sealed))
+        row = {
+            "which": record.pseudonym,
+            "sealed_name": record.name_in_journal,
+            "sealed_identity": record.identity,
+        }
+        if not self._connection.execute(_UPDATE, row).rowcount:
+            self._connection.execute(_INSERT, row)
 
     def delete(self, pseudonym: Pseudonym) -> bool:
         """Remove a record; whether there was one."""
-        found = self._connection.execute(delete(IDENTITY).where(IDENTITY.c.pseudonym == pseudonym))
-        return found.rowcount > 0
+        return self._connection.execute(_DELETE, {"which": pseudonym}).rowcount > 0
 
     def each(self, *, after: Pseudonym | None, limit: int) -> tuple[SealedRecord, ...]:
         """Up to that many records in the order of their pseudonyms, those after the one given."""
-        wanted = _ROWS_IN_ORDER.limit(limit)
-        if after is not None:
-            wanted = wanted.where(IDENTITY.c.pseudonym > after)
-        return tuple(SealedRecord(*row) for row in self._connection.execute(wanted))
+        # No pseudonym is empty, so all come after nothing.
+        wanted = {"which": b"" if after is None else after, "at_most": limit}
+        return tuple(SealedRecord(*row) for row in self._connection.execute(_ROWS_IN_ORDER, wanted))
