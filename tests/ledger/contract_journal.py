@@ -76,9 +76,7 @@ class JournalContract(ChargingContract):
         assert spent(journal)["committee", YEAR] == 5
         assert spent(journal)["", YEAR] == 5
 
-    def test_a_grant_lowered_below_what_is_spent_holds_nothing(
-        self, journal: Journal
-    ) -> None:
+    def test_a_grant_lowered_below_what_is_spent_holds_nothing(self, journal: Journal) -> None:
         journal.debit(debit("r1", question="a", cost=GRANTED))
         journal.adopt(declared({"committee": [grant(0.1)]}))
         with pytest.raises(BudgetExceeded) as refused:
@@ -92,9 +90,7 @@ class JournalContract(ChargingContract):
         held = the_grant(journal)
         assert epsilon_of(held.cap, DELTA) <= held.epsilon == 1.0
 
-    def test_accounts_of_a_consumer_are_its_grants_and_the_caps(
-        self, journal: Journal
-    ) -> None:
+    def test_accounts_of_a_consumer_are_its_grants_and_the_caps(self, journal: Journal) -> None:
         assert [(a.kind, a.consumer) for a in journal.accounts("senate")] == [
             ("cap", None),
             ("grant", "senate"),
@@ -117,9 +113,7 @@ class JournalContract(ChargingContract):
     @pytest.mark.parametrize(
         "kind", ["debit", "release", "grant", "cap", "declarations", "cap_withdrawn", "gossip", ""]
     )
-    def test_nobody_else_writes_what_the_journal_writes(
-        self, journal: Journal, kind: str
-    ) -> None:
+    def test_nobody_else_writes_what_the_journal_writes(self, journal: Journal, kind: str) -> None:
         with pytest.raises(ValueError, match="must be one of"):
             journal.append(kind, {})
 
@@ -189,9 +183,7 @@ class JournalContract(ChargingContract):
             "r1", before[0].size - 1, b"answer", charged=False
         )
 
-    def test_two_open_journals_see_each_other(
-        self, journal: Journal, open_journal: Open
-    ) -> None:
+    def test_two_open_journals_see_each_other(self, journal: Journal, open_journal: Open) -> None:
         other = open_journal()
         ticket = ticket_of(journal, cost=5)
         assert other.debit(debit(cost=5)) == ticket

@@ -207,18 +207,19 @@ def test_a_client_that_is_gone_charges_once_all_the_same(
         other.execute("SELECT * FROM ledger.head FOR UPDATE")
         cable.arm()
         results: list[object] = []
-        thread = threading.Thread(
-            target=lambda: results.append(remote.debit(debit(cost=COST)))
-        )
+        thread = threading.Thread(target=lambda: results.append(remote.debit(debit(cost=COST))))
         thread.start()
         with psycopg.connect(postgres_url, autocommit=True) as watcher:
             first = waiting_for_lock(watcher)
             for socket in list(cable._sockets):
                 cable._drop(socket)
             for _ in range(1000):
-                waiting = {pid for (pid,) in watcher.execute(
-                    f"{CLIENTS} AND wait_event_type = 'Lock'"
-                ).fetchall()}
+                waiting = {
+                    pid
+                    for (pid,) in watcher.execute(
+                        f"{CLIENTS} AND wait_event_type = 'Lock'"
+                    ).fetchall()
+                }
                 if waiting - {first}:
                     break
                 time.sleep(0.01)

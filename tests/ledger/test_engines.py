@@ -63,10 +63,12 @@ steps = st.lists(
         plain | st.lists(plain, max_size=3),
     )
     | st.builds(
-        lambda names, epsilon, years: lambda journal, _: journal.adopt(
-            declared(
-                {name: [approved(grant(epsilon)), grant(year=LATER)] for name in names},
-                dict.fromkeys(years, 2.0),
+        lambda names, epsilon, years: (
+            lambda journal, _: journal.adopt(
+                declared(
+                    {name: [approved(grant(epsilon)), grant(year=LATER)] for name in names},
+                    dict.fromkeys(years, 2.0),
+                )
             )
         ),
         st.sets(st.sampled_from(["committee", "senate"])),
@@ -74,10 +76,12 @@ steps = st.lists(
         st.sets(st.sampled_from([YEAR, LATER]), min_size=1),
     )
     | st.builds(
-        lambda request, consumer: lambda journal, _: (
-            journal.stored(request, consumer),
-            journal.release_record(request, consumers=frozenset({consumer})),
-            journal.releases(consumers=None, before=None, limit=5),
+        lambda request, consumer: (
+            lambda journal, _: (
+                journal.stored(request, consumer),
+                journal.release_record(request, consumers=frozenset({consumer})),
+                journal.releases(consumers=None, before=None, limit=5),
+            )
         ),
         requests,
         st.sampled_from(["committee", "senate"]),

@@ -250,9 +250,7 @@ def test_a_closed_journal_says_so(journal: PostgresJournal) -> None:
         journal.append("load", {})
 
 
-def test_adoptions_at_once_leave_one_of_them(
-    journal: PostgresJournal, open_journal: Open
-) -> None:
+def test_adoptions_at_once_leave_one_of_them(journal: PostgresJournal, open_journal: Open) -> None:
     wanted = [declared({"committee": [grant(0.5)]}), declared({"library": [grant(0.7)]})]
     journals = [open_journal(), open_journal()]
     threads = [

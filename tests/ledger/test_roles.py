@@ -68,9 +68,7 @@ def test_each_reads_the_tables_that_it_needs(member: tuple[str, Connection]) -> 
     readable = set()
     for table in TABLES:
         try:
-            connection.execute(
-                sql.SQL("SELECT * FROM {}").format(sql.Identifier("ledger", table))
-            )
+            connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("ledger", table)))
         except errors.InsufficientPrivilege:
             continue
         readable.add(table)

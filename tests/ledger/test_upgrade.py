@@ -22,7 +22,7 @@ from tests.postgres import PostgresServer, settings_for
 # The tables of the release before there were migrations, as it made them. Never to be changed.
 BEFORE_MIGRATIONS = (Path(__file__).parent / "before_migrations.sql").read_text("utf-8")
 
-BROKEN = '''
+BROKEN = """
 revision = "9999"
 down_revision = "{before}"
 
@@ -33,7 +33,7 @@ def upgrade():
     op.execute("CREATE TABLE {table} (x integer)")
     op.execute("INSERT INTO {table} VALUES (1)")
     op.execute("SELECT nonsense")
-'''
+"""
 
 
 @pytest.fixture

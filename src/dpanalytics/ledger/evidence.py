@@ -42,7 +42,9 @@ def evidence_of(select: Select, reads: Reads) -> Evidence:
     Raises:
         JournalError: the database refuses; also later, while it is read.
     """
-    heads, ((last,),), accounts = select((reads.head, ()), (reads.last_entry, ()), (reads.accounts, ()))
+    heads, ((last,),), accounts = select(
+        (reads.head, ()), (reads.last_entry, ()), (reads.accounts, ())
+    )
     head = Head(*heads[0]) if heads else Head(0, b"")
     return Evidence(
         head=head,

@@ -133,7 +133,9 @@ class PostgresJournal(Journal):
             return
         declared = declared_accounts(declarations)
         for _ in range(ADOPTIONS):
-            last, held = self._select((self._reads.last_declarations, ()), (self._reads.accounts, ()))
+            last, held = self._select(
+                (self._reads.last_declarations, ()), (self._reads.accounts, ())
+            )
             adopted = adopted_of(last)
             if adopted is not None and adopted.digest == declarations.digest:
                 return
@@ -166,9 +168,7 @@ class PostgresJournal(Journal):
         with self._server.writing() as connection:
             yield connection
 
-    def append_within(
-        self, connection: Connection, kind: str, payload: Mapping[str, JSON]
-    ) -> int:
+    def append_within(self, connection: Connection, kind: str, payload: Mapping[str, JSON]) -> int:
         """As `append`, in a transaction of the caller's, which may be on any connection to the
         same database.
         """
@@ -187,9 +187,7 @@ class PostgresJournal(Journal):
         told = restored_entry(made_at=made_at, known=known, closed=closed)
         self._server.call_once(sql.RESTORED, (time_text(self._clock()), Jsonb(told)))
 
-    def _appending(
-        self, kind: str, payload: Mapping[str, JSON]
-    ) -> tuple[str, tuple[object, ...]]:
+    def _appending(self, kind: str, payload: Mapping[str, JSON]) -> tuple[str, tuple[object, ...]]:
         """The call that writes such an entry."""
         told = told_kind(kind, payload)
         at = time_text(self._clock())

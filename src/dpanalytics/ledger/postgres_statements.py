@@ -5,7 +5,9 @@ What writes is a call of a function; tables and functions stand in `migrations/v
 
 from dpanalytics.ledger.statements import Reads
 
-HAS_REVISION = "SELECT 1 FROM pg_tables WHERE schemaname = 'ledger' AND tablename = 'alembic_version'"
+HAS_REVISION = (
+    "SELECT 1 FROM pg_tables WHERE schemaname = 'ledger' AND tablename = 'alembic_version'"
+)
 REVISION = "SELECT version_num FROM ledger.alembic_version"
 
 # Writing

