@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,9 +64,21 @@ class PostgresServer:
         for process in (first, *others):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        for process in (first, *others):
+            while _runs(process):
+                time.sleep(0.01)
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # its process may not be buried yet
+            (self.directory / name).unlink(missing_ok=True)
 
     def drop(self, database: str) -> None:
         self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def settings_for(url: str) -> Settings:

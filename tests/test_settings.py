@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
 def test_a_new_home_knows_its_declarations_and_where_everything_lies(home: Path) -> None:
     settings = load_settings(home, environ={})
     assert settings.declarations == home.parent / "rules"
-    assert settings.log_level == "warning"
+    assert settings.log_level == "info"
     for path in (
         settings.pseudonym_key,
         settings.database,
@@ -70,7 +70,7 @@ def test_the_environment_wins_over_the_file(home: Path) -> None:
 
 
 def test_a_variable_left_empty_says_nothing(home: Path) -> None:
-    assert load_settings(home, environ={"DPANALYTICS_LOG_LEVEL": ""}).log_level == "warning"
+    assert load_settings(home, environ={"DPANALYTICS_LOG_LEVEL": ""}).log_level == "info"
 
 
 def test_a_list_is_written_with_commas_in_the_environment(home: Path) -> None:

@@ -6,7 +6,7 @@ lost; who asks for one that may not learns that nobody can tell whether it took 
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -231,7 +231,7 @@ def refusal(error: psycopg.Error) -> JournalError:
     return JournalError(f"the database refuses: {said}")
 
 
-def _parameters(url: str, *, wait_seconds: float) -> Mapping[str, Any]:
+def _parameters(url: str, *, wait_seconds: float) -> dict[str, Any]:
     """What a connection is made with; what the URL says itself wins, but for our own needs."""
     try:
         told = conninfo.conninfo_to_dict(url)

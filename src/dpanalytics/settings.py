@@ -51,7 +51,7 @@ class Settings(BaseModel):
     home: Path = Field(description="Directory of this installation: keys, database, store.")
     declarations: Path = Field(description="Directory that holds schemas/ and budgets/.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="warning", description="Least severity of what is written to standard error."
+        default="info", description="Least severity of what is written to standard error."
     )
 
     database_url: str | None = Field(

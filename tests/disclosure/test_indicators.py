@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -525,3 +526,10 @@ def test_a_presentation_the_sources_do_not_know_has_no_rows():
         | {"presentations": [{"name": "2099X", "first": "2014-01-01", "last": "2014-12-31"}]}
     )
     assert rows_of(world(student_info=[enrolment(ADA)]), basis=more) == {}
+
+
+def test_every_indicator_reason_and_formula_is_told_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "indicators.md").read_text("utf-8")
+    formulas = {type_ for i in INDICATORS for type_ in [i.formula.type]}
+    for name in (*NAMES, *(reason.value for reason in Missing), *formulas):
+        assert f"`{name}`" in text, name

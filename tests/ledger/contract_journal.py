@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dpanalytics.errors import BudgetExceeded, GrantMissing, JournalError
+from dpanalytics.errors import BudgetExceeded, GrantMissing
 from dpanalytics.ledger.journal import Head, Journal, Recorded, ReleaseRecord, Ticket
 from dpanalytics.ledger.loss import Rho, epsilon_of
 from dpanalytics.ledger.merkle import EMPTY_ROOT

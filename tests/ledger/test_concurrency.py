@@ -5,7 +5,7 @@ The same for both engines.
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ Open = Callable[[], Journal]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the journal, in any process."""
     if request.param == "sqlite":
         path = tmp_path / "ledger.sqlite"
@@ -41,7 +41,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         opened = lambda: PostgresJournal(url, clock=Clock(), connections=1)  # noqa: E731
     with opened() as journal:
         journal.adopt(declared({"committee": [grant()], "senate": [grant()]}))
-    yield opened
+    return opened
 
 
 def in_processes(work: Callable[[int, Journal], list[str]], opened: Open) -> list[str]:

@@ -1,4 +1,4 @@
-"""SQLite and PostgreSQL keep the same journal: the same entries, byte for byte, and the same root."""
+"""SQLite and PostgreSQL keep the same journal: the same entries, byte for byte, the same root."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -10,6 +10,7 @@ import pytest
 
 from dpanalytics.errors import ConfigurationError, JournalError
 from dpanalytics.ledger.journal import SqliteJournal, create_journal
+from dpanalytics.ledger.verify import verify
 from tests.ledger.contract import Open, ticket_of
 from tests.ledger.contract_journal import JournalContract
 from tests.ledger.fakes import Clock, debit, declared, grant
@@ -103,6 +104,8 @@ def test_hot_statements_use_an_index(path: Path) -> None:
         (sql.FIRST_RELEASE_OF_QUESTION, 1),
         (sql.RELEASE_OF_DEBIT, 1),
         (sql.LAST_DECLARATIONS, 0),
+        (sql.READS.debits_of, 3),
+        (sql.READS.record_of_request, 1),
     ):
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", ("x",) * values).fetchall()
         scans = [row[3] for row in plan if row[3].startswith("SCAN")]
@@ -165,3 +168,67 @@ def test_a_closed_journal_says_so(open_journal: Open) -> None:
     journal.close()
     with pytest.raises(JournalError):
         journal.append("load", {})
+
+
+def test_what_was_paid_for_is_told_while_another_is_about_to_write(
+    path: Path, open_journal: Open, clock: Clock
+) -> None:
+    journal = open_journal()
+    journal.adopt(declared({"committee": [grant()]}))
+    journal.record(ticket_of(journal), b"answer")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with SqliteJournal(path, clock=clock, busy_seconds=0.05) as hurried:
+        assert hurried.debit(debit()).request_id == "r1"
+        assert hurried.debit(debit("another-id")).request_id == "r1"
+    other.execute("ROLLBACK")
+    other.close()
+
+
+# A transaction that the caller began, on a connection of its own
+
+
+@pytest.fixture
+def register(path: Path, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to the journal's file with another file beside it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("ATTACH ? AS register", (str(tmp_path / "register.sqlite"),))
+    connection.execute("CREATE TABLE register.consent (student TEXT)")
+    yield connection
+    connection.close()
+
+
+def test_an_entry_and_a_row_of_another_file_stand_or_fall_together(
+    open_journal: Open, register: sqlite3.Connection
+) -> None:
+    journal = open_journal()
+    register.execute("BEGIN IMMEDIATE")
+    register.execute("INSERT INTO register.consent VALUES ('a')")
+    journal.append_within(register, "consent", {"state": "x"})
+    register.execute("ROLLBACK")
+    assert journal.head().size == 0
+    register.execute("BEGIN IMMEDIATE")
+    register.execute("INSERT INTO register.consent VALUES ('b')")
+    assert journal.append_within(register, "consent", {"state": "x"}) == 0
+    register.execute("COMMIT")
+    assert register.execute("SELECT student FROM register.consent").fetchall() == [("b",)]
+    assert journal.append("load", {}) == 1
+    assert verify(journal).faults == ()
+
+
+def test_without_a_transaction_nothing_is_appended(
+    open_journal: Open, register: sqlite3.Connection
+) -> None:
+    with pytest.raises(JournalError, match="no transaction"):
+        open_journal().append_within(register, "load", {})
+    assert open_journal().head().size == 0
+
+
+def test_a_connection_to_another_file_is_refused(open_journal: Open, tmp_path: Path) -> None:
+    create_journal(tmp_path / "other.sqlite")
+    other = sqlite3.connect(tmp_path / "other.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(JournalError, match="not this journal's"):
+        open_journal().append_within(other, "load", {})
+    other.execute("ROLLBACK")
+    other.close()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from dpanalytics.errors import ConfigurationError, JournalError
@@ -66,7 +65,7 @@ def test_a_database_without_a_journal_is_no_fresh_budget(
     postgres: PostgresServer, clock: Clock
 ) -> None:
     name = postgres.create()
-    with pytest.raises(ConfigurationError, match="revision none.*dpanalytics upgrade"):
+    with pytest.raises(ConfigurationError, match=r"revision none.*dpanalytics upgrade"):
         PostgresJournal(postgres.url(name), clock=clock)
     postgres.drop(name)
 
@@ -98,9 +97,11 @@ def test_the_database_refuses_what_an_append_only_journal_never_does(
     journal: PostgresJournal, postgres_url: str, statement: str
 ) -> None:
     journal.record(ticket_of(journal), b"answer")
-    with psycopg.connect(postgres_url, autocommit=True) as superuser:
-        with pytest.raises(psycopg.IntegrityError):
-            superuser.execute(statement.encode())
+    with (
+        psycopg.connect(postgres_url, autocommit=True) as superuser,
+        pytest.raises(psycopg.IntegrityError),
+    ):
+        superuser.execute(statement.encode())
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))

@@ -213,11 +213,8 @@ def test_who_answers_questions_tells_of_refusals_and_of_nothing_else(
             journal.adopt(declared({"committee": [grant(9.0)]}))
         with pytest.raises(JournalError, match="2000 letters"):
             journal.append("refusal", {"reason": "x" * 2001})
-    with connected(postgres, database, "macro") as connection:
-        with pytest.raises(psycopg.DataError):
-            connection.execute(
-                "SELECT ledger.append_refusal(%s, %s)", (AT, Jsonb({"kind": "grant"}))
-            )
+    with connected(postgres, database, "macro") as connection, pytest.raises(psycopg.DataError):
+        connection.execute("SELECT ledger.append_refusal(%s, %s)", (AT, Jsonb({"kind": "grant"})))
 
 
 def test_a_macro_member_does_all_that_a_question_needs(

@@ -12,7 +12,8 @@ from alembic.script import ScriptDirectory
 
 from dpanalytics.errors import ConfigurationError
 from dpanalytics.ledger.journal import SqliteJournal, create_journal, open_journal
-from dpanalytics.ledger.upgrade import MIGRATIONS, REVISION, upgrade
+from dpanalytics.ledger.revisions import MIGRATIONS, REVISION
+from dpanalytics.ledger.upgrade import upgrade
 from dpanalytics.ledger.verify import verify
 from dpanalytics.settings import Settings, load_settings, write_settings
 from tests.ledger.contract import ticket_of
@@ -90,7 +91,7 @@ def test_every_revision_has_its_statements_for_both_engines() -> None:
 
 
 def test_a_journal_of_before_the_migrations_is_not_opened_but_upgraded(old: Settings) -> None:
-    with pytest.raises(ConfigurationError, match="revision none.*run: dpanalytics upgrade"):
+    with pytest.raises(ConfigurationError, match=r"revision none.*run: dpanalytics upgrade"):
         open_journal(old, clock=Clock())
     assert upgrade(old) == f"upgraded the journal from revision 0001 to {REVISION}"
     with open_journal(old, clock=Clock()) as journal:
@@ -223,6 +224,6 @@ def test_an_operator_without_superuser_rights_can_upgrade(postgres: PostgresServ
 )
 def test_a_password_in_the_setting_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
     write_settings(tmp_path / "home", declarations=tmp_path)
-    with pytest.raises(ConfigurationError, match="password file|must be postgresql://") as refused:
+    with pytest.raises(ConfigurationError, match=r"password file|must be postgresql://") as refused:
         load_settings(tmp_path / "home", environ={"DPANALYTICS_DATABASE_URL": url})
     assert "secret" not in str(refused.value)

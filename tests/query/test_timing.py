@@ -77,6 +77,13 @@ def test_work_ends_at_the_end_of_a_class_that_holds_it(
     assert work - 1e-9 <= spent <= work + 2 * length + 1e-9
 
 
+@pytest.mark.parametrize(("shift", "spent"), [(0.0, 0.25), (0.59, 0.25), (0.61, 0.5)])
+def test_a_class_begins_at_a_point_that_is_drawn(shift: float, spent: float) -> None:
+    watch = Watch()
+    classes(watch, shift=shift).hold(watch.works(0.1))
+    assert watch.now == pytest.approx(100 + spent)
+
+
 def test_it_ends_so_too_where_it_fails() -> None:
     watch = Watch()
 

@@ -259,3 +259,23 @@ def test_renaming_twice_is_renaming_once_and_keeps_order_and_gaps():
     assert renaming.old_ones(once) == 0
     with pytest.raises(VaultError, match="no student's of the vault"):
         renaming.column(pl.Series([b"stranger"]))
+
+
+def test_the_old_key_stays_until_a_record_that_came_late_is_under_the_new_one(place):
+    """A process that still seals with the old key writes just before the last look."""
+    late = Vault(keys=VaultKeys(VaultKey(read_key(place.vault_key))), random_bytes=os.urandom)
+    begun = 0
+
+    @contextmanager
+    def transaction():
+        nonlocal begun
+        begun += 1
+        if begun == 3:  # after the one batch, and the one that found no more
+            with place.transaction() as rows:
+                late.store(rows, place.pseudonym(STUDENTS), identity(STUDENTS))
+        with place.transaction() as rows:
+            yield rows
+
+    done = rotate_vault_key(place.vault_key, transaction=transaction, random_bytes=os.urandom)
+    assert done.records == STUDENTS + 1
+    assert place.open(STUDENTS) == identity(STUDENTS)

@@ -78,10 +78,12 @@ def load_identities(
 
     # 2. Nobody else writes meanwhile, nor changes the key that seals.
     rows.lock()
-    done = Counter(
-        vault.store(rows, pseudonymiser.pseudonym(identity.student), identity)
-        for identity in identities
-    )
+    done, changed = Counter[Stored](), []
+    for identity in identities:
+        stored, record = vault.prepare(rows, pseudonymiser.pseudonym(identity.student), identity)
+        done[stored] += 1
+        changed += [record] if record is not None else []
+    rows.put(*changed)
     return IdentitiesReport(done[Stored.NEW], done[Stored.CHANGED], done[Stored.UNCHANGED])
 
 

@@ -48,15 +48,17 @@ def evidence_of(select: Select, reads: Reads) -> Evidence:
     head = Head(*heads[0]) if heads else Head(0, b"")
     return Evidence(
         head=head,
-        entries=_batches(select, reads.raw_entries, last),
+        entries=batches(select, reads.raw_entries, last=last),
         accounts=map(account_of, accounts),
-        releases=_batches(select, reads.raw_releases, last),
+        releases=batches(select, reads.raw_releases, last=last),
         nodes=_nodes(select, reads.raw_nodes, head.size),
     )
 
 
-def _batches(select: Select, statement: str, last: int) -> Iterator[tuple[int, bytes]]:
-    seen = -(2**63)
+def batches(
+    select: Select, statement: str, *, last: int, seen: int = -(2**63)
+) -> Iterator[tuple[int, bytes]]:
+    """Numbered rows above `seen` and up to `last`, read as they are asked for."""
     while True:
         (rows,) = select((statement, (seen, last, BATCH)))
         yield from ((row[0], row[1]) for row in rows)

@@ -158,6 +158,12 @@ class Note:
     def __bytes__(self) -> bytes:
         return f"{self.text}\n{''.join(self.lines)}".encode()
 
+    @staticmethod
+    def signer(line: str) -> tuple[str, bytes]:
+        """Name and id of the key that a signature line says it is of."""
+        name, key_id, _ = _parts(line)
+        return name, key_id
+
     def signed_by(self, signer: Signer, *, at: datetime) -> "Note":
         """The note with one more signature."""
         return Note(self.text, (*self.lines, signer.line(self.text, at=at)))

@@ -9,19 +9,24 @@ lost: the second one finds what the first one did.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import NoReturn
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
-from dpanalytics.errors import ConfigurationError, GrantMissing, JournalError
+from dpanalytics.errors import (
+    ConfigurationError,
+    DpAnalyticsError,
+    GrantMissing,
+    JournalError,
+)
 from dpanalytics.ledger import postgres_statements as sql
 from dpanalytics.ledger.accounts import Debit, Head, Recorded, Ticket, check_valid, exceeded
 from dpanalytics.ledger.adoption import Declared, changes, declared_accounts
 from dpanalytics.ledger.entries import JSON, Kind, time_of, time_text, told_kind
 from dpanalytics.ledger.evidence import Row
 from dpanalytics.ledger.reading import Journal, adopted_of
+from dpanalytics.ledger.revisions import check_revision
 from dpanalytics.ledger.rows import account_of
 from dpanalytics.ledger.standing import (
     ANOTHER_QUESTION,
@@ -31,7 +36,6 @@ from dpanalytics.ledger.standing import (
     no_grant,
 )
 from dpanalytics.ledger.transfer import restored_entry
-from dpanalytics.ledger.upgrade import check_revision
 from dpanalytics.postgres import CONNECTIONS, WAIT_SECONDS, Connection, Server, refusal
 
 ADOPTIONS = 5
@@ -110,7 +114,7 @@ class PostgresJournal(Journal):
                     return Recorded(debit.request_id, release_seq, body, charged=True)
                 return Ticket(debit.request_id, debit.question, seq)
             case _:
-                _refuse(outcome, debit, at, year, account)
+                raise _refusal(outcome, debit, at, year, account)
 
     def record(self, ticket: Ticket, body: bytes) -> Recorded:
         """Keep the answer that a ticket paid for, as `Journal.record` promises."""
@@ -169,8 +173,9 @@ class PostgresJournal(Journal):
             yield connection
 
     def append_within(self, connection: Connection, kind: str, payload: Mapping[str, JSON]) -> int:
-        """As `append`, in a transaction of the caller's, which may be on any connection to the
-        same database.
+        """As `append`, in a transaction of the caller's.
+
+        It may be on any connection to the same database.
         """
         statement, values = self._appending(kind, payload)
         in_transaction = connection.info.transaction_status is TransactionStatus.INTRANS
@@ -199,17 +204,17 @@ class PostgresJournal(Journal):
         return self._server.select(*asked)
 
 
-def _refuse(outcome: str, debit: Debit, at: str, year: str, account: Row) -> NoReturn:
-    """Say why nothing was charged."""
+def _refusal(outcome: str, debit: Debit, at: str, year: str, account: Row) -> DpAnalyticsError:
+    """Why nothing was charged."""
     match outcome:
         case "no grant":
-            raise GrantMissing(no_grant(debit.consumer, debit.view, year))
+            return GrantMissing(no_grant(debit.consumer, debit.view, year))
         case "no cap":
-            raise GrantMissing(no_cap(year))
+            return GrantMissing(no_cap(year))
         case "another question":
-            raise JournalError(ANOTHER_QUESTION)
+            return JournalError(ANOTHER_QUESTION)
+        case "exceeded":
+            return exceeded(account_of(account), debit.cost)
         case "expired":
             check_valid(account_of(account), time_of(at).date())
-        case "exceeded":
-            raise exceeded(account_of(account), debit.cost)
-    raise JournalError(f"the database tells of {outcome!r}, which this release does not know")
+    return JournalError(f"the database tells of {outcome!r}, which this release does not know")

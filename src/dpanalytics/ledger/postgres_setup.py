@@ -1,4 +1,4 @@
-"""How the journal of a PostgreSQL database is made and migrated: roles, schema, tables, functions."""
+"""How the journal of a PostgreSQL database is made and migrated: roles, tables, functions."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from dpanalytics.errors import ConfigurationError
-from dpanalytics.ledger.upgrade import migrate
+from dpanalytics.ledger.revisions import migrate
 from dpanalytics.postgres import connect
 
 ROLES = "roles.postgresql.sql"

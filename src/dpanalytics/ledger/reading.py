@@ -12,10 +12,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from dpanalytics.errors import JournalError
 from dpanalytics.ledger.accounts import Account, Debit, Head, Recorded, ReleaseRecord, Ticket
 from dpanalytics.ledger.adoption import Declared
 from dpanalytics.ledger.entries import JSON
-from dpanalytics.ledger.evidence import Evidence, Row, evidence_of
+from dpanalytics.ledger.evidence import Evidence, Row, batches, evidence_of
 from dpanalytics.ledger.rows import BATCH, account_of, head_of, release_record_of
 from dpanalytics.ledger.standing import Standing
 from dpanalytics.ledger.statements import Reads
@@ -160,6 +161,7 @@ class Journal(ABC):
             JournalError: the database refuses.
         """
         first = LAST_OF_ALL if before is None else before
+        asked: list[tuple[str, Sequence[object]]]
         if consumers is None:
             asked = [(self._reads.debits, (first, limit))]
         else:
@@ -202,6 +204,24 @@ class Journal(ABC):
             if len(rows) < BATCH:
                 return
             first += BATCH
+
+    def texts(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Number and text of the entries from `first` up to `end`, which is not among them."""
+        return batches(self._select, self._reads.raw_entries, seen=first - 1, last=end - 1)
+
+    def bodies(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Number and body of the releases whose entries lie in that range."""
+        return batches(self._select, self._reads.raw_releases, seen=first - 1, last=end - 1)
+
+    def node(self, level: int, number: int) -> bytes:
+        """Hash of a complete node of the tree, as it was stored when it was completed.
+
+        Raises:
+            JournalError: somebody removed it, or the tree is not so large.
+        """
+        for _, hashed in self._rows(self._reads.raw_nodes, level, number - 1, number + 1, 1):
+            return bytes(hashed)
+        raise JournalError(f"node {number} of level {level} is not there; verify the journal")
 
     def evidence(self) -> Evidence:
         """All that the journal holds now, read as it is asked for; nothing is believed.

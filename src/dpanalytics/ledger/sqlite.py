@@ -34,10 +34,10 @@ from dpanalytics.ledger.evidence import Row
 from dpanalytics.ledger.loss import Rho
 from dpanalytics.ledger.merkle import completed_by, leaf_hash, root_of
 from dpanalytics.ledger.reading import Journal, adopted_of
+from dpanalytics.ledger.revisions import check_revision
 from dpanalytics.ledger.rows import account_of, head_of
 from dpanalytics.ledger.standing import NO_SUCH_DEBIT, Standing, check_same, no_cap, no_grant
 from dpanalytics.ledger.transfer import restored_entry
-from dpanalytics.ledger.upgrade import check_revision
 
 
 class SqliteJournal(Journal):

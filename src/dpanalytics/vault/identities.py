@@ -89,8 +89,8 @@ class IdentityRows(Protocol):
     def get(self, pseudonym: Pseudonym) -> SealedRecord | None:
         """The record of that pseudonym."""
 
-    def put(self, record: SealedRecord) -> None:
-        """Store a record, in place of the one of its pseudonym."""
+    def put(self, *records: SealedRecord) -> None:
+        """Store records, each in place of the one of its pseudonym."""
 
     def delete(self, pseudonym: Pseudonym) -> bool:
         """Remove a record; whether there was one."""
@@ -120,14 +120,25 @@ class Vault:
         Raises:
             VaultError: the record that is there does not open.
         """
+        stored, record = self.prepare(rows, pseudonym, identity)
+        if record is not None:
+            rows.put(record)
+        return stored
+
+    def prepare(
+        self, rows: IdentityRows, pseudonym: Pseudonym, identity: Identity
+    ) -> tuple[Stored, SealedRecord | None]:
+        """What `store` would do, and the record to put; None where it stands already.
+
+        Raises:
+            VaultError: the record that is there does not open.
+        """
         standing = rows.get(pseudonym)
         if standing is None:
-            rows.put(self.sealed(pseudonym, identity, self._new_name(identity)))
-            return Stored.NEW
+            return Stored.NEW, self.sealed(pseudonym, identity, self._new_name(identity))
         if self._identity_of(standing) == identity:
-            return Stored.UNCHANGED
-        rows.put(self.sealed(pseudonym, identity, self.name_of(standing)))
-        return Stored.CHANGED
+            return Stored.UNCHANGED, None
+        return Stored.CHANGED, self.sealed(pseudonym, identity, self.name_of(standing))
 
     def sealed(self, pseudonym: Pseudonym, identity: Identity, name: NameInJournal) -> SealedRecord:
         """A record of this student, sealed under the newest key."""

@@ -23,7 +23,6 @@ from sqlalchemy import (
     insert,
     select,
     text,
-    update,
 )
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
@@ -54,7 +53,6 @@ _SEALED = {
     "identity": bindparam("sealed_identity", type_=LargeBinary),
 }
 _GET = select(IDENTITY).where(IDENTITY.c.pseudonym == _WHICH)
-_UPDATE = update(IDENTITY).where(IDENTITY.c.pseudonym == _WHICH).values(_SEALED)
 _INSERT = insert(IDENTITY).values(pseudonym=_WHICH, **_SEALED)
 _DELETE = delete(IDENTITY).where(IDENTITY.c.pseudonym == _WHICH)
 _ROWS_IN_ORDER = (
@@ -148,15 +146,22 @@ class SqlIdentityRows:
         row = self._connection.execute(_GET, {"which": pseudonym}).first()
         return None if row is None else SealedRecord(*row)
 
-    def put(self, record: SealedRecord) -> None:
-        """Store a record, in place of the one of its pseudonym."""
-        row = {
-            "which": record.pseudonym,
-            "sealed_name": record.name_in_journal,
-            "sealed_identity": record.identity,
-        }
-        if not self._connection.execute(_UPDATE, row).rowcount:
-            self._connection.execute(_INSERT, row)
+    def put(self, *records: SealedRecord) -> None:
+        """Store records, each in place of the one of its pseudonym."""
+        if not records:
+            return
+        self._connection.execute(_DELETE, [{"which": record.pseudonym} for record in records])
+        self._connection.execute(
+            _INSERT,
+            [
+                {
+                    "which": record.pseudonym,
+                    "sealed_name": record.name_in_journal,
+                    "sealed_identity": record.identity,
+                }
+                for record in records
+            ],
+        )
 
     def delete(self, pseudonym: Pseudonym) -> bool:
         """Remove a record; whether there was one."""

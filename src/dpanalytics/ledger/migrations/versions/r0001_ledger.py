@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from dpanalytics.ledger.upgrade import run_sql
+from dpanalytics.ledger.revisions import run_sql
 
 revision = "0001"
 down_revision = None
