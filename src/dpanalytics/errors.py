@@ -23,6 +23,7 @@ DpAnalyticsError
 ├── ReleaseFailed             the engine failed after the debit; the same request id may retry
 ├── ServiceBusy               too much is waiting, or it took too long; nothing was charged twice
 ├── TooManyRequests           one consumer asks more often than it may
+├── ConsentError              a decision can't be taken as it was given
 ├── VaultError                the vault refuses, or a sealed record is not as it was sealed
 └── JournalError              the journal refuses, or fails verification
     └── RequestIdReused
@@ -156,6 +157,10 @@ class TooManyRequests(DpAnalyticsError):
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds after which asking again makes sense."""
+
+
+class ConsentError(DpAnalyticsError):
+    """A decision can't be taken as given: its text has changed, say; nothing was written."""
 
 
 class VaultError(DpAnalyticsError):

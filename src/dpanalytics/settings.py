@@ -28,7 +28,9 @@ from dpanalytics.errors import ConfigurationError
 ENVIRONMENT_PREFIX = "DPANALYTICS_"
 SETTINGS_FILE = "settings.toml"
 DATABASE_FILE = "ledger.sqlite"
-OCCUPANTS = frozenset({"keys", "store", "consent"})
+REGISTER_FILE = "register.sqlite"
+VAULT_FILE = "vault.sqlite"
+OCCUPANTS = frozenset({"keys", "store"})
 """Directories that a home may hold before it is complete, besides the files above."""
 
 
@@ -180,9 +182,14 @@ class Settings(BaseModel):
         return self.home / "store" / "snapshots"
 
     @property
-    def consent(self) -> Path:
-        """Directory of the consent table."""
-        return self.home / "consent"
+    def register_file(self) -> Path:
+        """SQLite file of the register: consents and cases, under pseudonyms."""
+        return self.home / REGISTER_FILE
+
+    @property
+    def vault_file(self) -> Path:
+        """SQLite file of the vault: identities, sealed."""
+        return self.home / VAULT_FILE
 
 
 def load_settings(home: Path | None = None, *, environ: Mapping[str, str]) -> Settings:
@@ -278,7 +285,9 @@ def write_settings(
 
 
 def _belongs_to_a_home(name: str) -> bool:
-    return name in OCCUPANTS or name.startswith((SETTINGS_FILE, DATABASE_FILE))
+    return name in OCCUPANTS or name.startswith(
+        (SETTINGS_FILE, DATABASE_FILE, REGISTER_FILE, VAULT_FILE)
+    )
 
 
 def read_settings_file(path: Path) -> dict[str, object]:

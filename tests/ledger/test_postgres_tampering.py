@@ -1,4 +1,4 @@
-"""Whatever a superuser does to the PostgreSQL journal, verification finds it and never fails on it."""
+"""Whatever a superuser does to the PostgreSQL journal, verification finds it and does not fail."""
 
 from collections.abc import Iterator
 

@@ -169,6 +169,13 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
         "The consumer asks more often, or has more waiting, than it may.",
         "Ask again after the seconds that Retry-After says.",
     ),
+    errors.ConsentError: Kind(
+        409,
+        "Decision refused",
+        "The decision can't be taken as it was given: it is about a text that is not in force, or "
+        "about a moment to come. Nothing was written.",
+        "Read the text in force, and decide on its version.",
+    ),
     errors.JournalError: Kind(
         503,
         "Journal not available",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from dpanalytics.ingest.read import LONGEST_RECORD
 
@@ -85,6 +86,59 @@ def examine(block: bytes, shape: CsvShape) -> Finding:
     )
     exact_numbers = not any(mark in block for mark in _LENIENT_BESIDE_NUMBERS)
     return Finding(records=records, adds_up=adds_up, exact_numbers=exact_numbers)
+
+
+def is_plain(block: bytes, shape: CsvShape) -> bool:
+    """Whether a block is ASCII without quotes, carriage returns and records that are too long."""
+    return (
+        block.isascii()
+        and (shape.quote is None or shape.quote.encode() not in block)
+        and b"\r" not in block
+        and not _may_hold_long_record(block)
+    )
+
+
+def accounts_for(frame: pl.DataFrame, block: bytes) -> bool:
+    """Whether a frame of Int64 and String that was read from a plain block is all that it holds.
+
+    Its fields, each as short as it can be spelled, and a byte after each must fill the block.
+    Whatever a lenient reader steps over (a plus, a blank, a leading zero, a field too many, an
+    empty line) is a byte too many, and nothing else is one too few but a record cut short: of
+    those the last field is null, and it may never be.
+    """
+    last = frame.to_series(frame.width - 1)
+    if last.dtype != pl.Int64 or last.null_count():
+        return False
+    shortest = frame.width * frame.height
+    for field in frame.get_columns():
+        shortest += _digits(field) if field.dtype == pl.Int64 else _bytes(field)
+    return shortest == len(block)
+
+
+def _bytes(texts: pl.Series) -> int:
+    return int(texts.str.len_bytes().sum())
+
+
+def _digits(numbers: pl.Series) -> int:
+    """Bytes of all numbers as decimals without leading zeros, null as nothing."""
+    lowest, highest = numbers.min(), numbers.max()
+    if not isinstance(lowest, int) or not isinstance(highest, int):
+        return 0
+    present = len(numbers) - numbers.null_count()
+    count = present + (_how_many(numbers < 0) if lowest < 0 else 0)
+    power = 10
+    while power <= max(highest, -lowest):
+        if lowest >= power:
+            count += present
+        else:
+            count += _how_many(numbers >= power) if highest >= power else 0
+            count += _how_many(numbers <= -power) if lowest <= -power else 0
+        power *= 10
+    return count
+
+
+def _how_many(holds: pl.Series) -> int:
+    return int(holds.sum())
 
 
 def _check_text(block: bytes) -> None:

@@ -137,7 +137,11 @@ def load_file(
             pseudonymiser=pseudonymiser,
         )
         with open_reading(
-            hashed, source, gzipped=is_gzipped(file), scratch=draft.folder
+            hashed,
+            source,
+            gzipped=is_gzipped(file),
+            scratch=draft.folder,
+            numbered_students=True,
         ) as reading:
             pieces = _told_of_progress(reading.pieces, hashed, size, progress)
             with closing(_checked_frames(pieces, reading, checker, tally)) as frames:

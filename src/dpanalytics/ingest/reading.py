@@ -29,7 +29,6 @@ from dpanalytics.ingest.read import (
 from dpanalytics.ingest.tabular import CsvReader, Header, header_end
 from dpanalytics.schema.category import names_refused_category
 from dpanalytics.schema.source import Source
-from dpanalytics.store.sources import storage_schema
 
 _PLAIN_NAME = re.compile(r"[A-Za-z][\w .:/-]{0,62}")
 
@@ -48,7 +47,12 @@ class Reading:
 
 @contextmanager
 def open_reading(
-    file: HashedFile, source: Source, *, gzipped: bool, scratch: Path
+    file: HashedFile,
+    source: Source,
+    *,
+    gzipped: bool,
+    scratch: Path,
+    numbered_students: bool = False,
 ) -> Iterator[Reading]:
     """Open a file in the format that its source declares.
 
@@ -57,6 +61,7 @@ def open_reading(
         source: its declaration.
         gzipped: whether it is to be unpacked.
         scratch: a directory for the one format that must be unpacked before it can be read.
+        numbered_students: whether identifiers that are numbers may come as such.
 
     Raises:
         IngestError: its header is not as declared, or names a refused category.
@@ -71,7 +76,7 @@ def open_reading(
     with ExitStack() as held:
         match source.format.type:
             case "csv":
-                yield _csv(file, source, gzipped=gzipped)
+                yield _csv(file, source, gzipped=gzipped, numbered_students=numbered_students)
             case "ndjson":
                 yield _ndjson(file, source, gzipped=gzipped)
             case "parquet":
@@ -86,7 +91,7 @@ def open_reading(
                 yield _parquet(whole, source)
 
 
-def _csv(file: HashedFile, source: Source, *, gzipped: bool) -> Reading:
+def _csv(file: HashedFile, source: Source, *, gzipped: bool, numbered_students: bool) -> Reading:
     form = source.format
     blocks = csv_records(
         utf8_chunks(file, encoding=form.encoding, gzipped=gzipped), quote=form.quote
@@ -102,7 +107,7 @@ def _csv(file: HashedFile, source: Source, *, gzipped: bool) -> Reading:
         fields=len(header.names),
         places={c.name: header.names.index(c.source_field) for c in source.kept_columns},
         columns=source.kept_columns,
-        schema=storage_schema(source),
+        numbered_students=numbered_students,
     )
     rest = [first[end:]] if first[end:] else []
     return Reading(chain(rest, blocks), reader.read, lambda: ignored)

@@ -10,8 +10,13 @@
 | rows.py | rows of the tables as values |
 | journal.py | debit, record, adopt, append: one transaction each |
 | evidence.py | all that a journal holds, read without believing it |
-| replay.py | the accounts as the entries alone make them (pure; shares no rule with the journal) |
+| offline.py | the check of an export, and the replay of entries: one file that imports nothing else |
 | verify.py | the check of a whole journal, from its data alone |
+| note.py | signed notes, after C2SP (pure) |
+| checkpoint.py | size and root of the journal as a signed note, and cosignatures (pure) |
+| checkpoints.py | the checkpoints that were signed, kept and never contradicted |
+| archive.py | files of declarations that were adopted, by their digest |
+| export.py | the journal as files for an auditor |
 | transfer.py | a journal as lines of text, and made of them again in any engine |
 | postgres_transfer.py | the same for a PostgreSQL database |
 

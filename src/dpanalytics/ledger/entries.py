@@ -4,25 +4,35 @@ An entry is a JSON object with `seq`, `at`, `kind` and what belongs to its kind.
 RFC 8785 (JSON Canonicalization Scheme) has it, so equal entries have equal hashes: keys sorted, no
 spaces, UTF-8. What RFC 8785 makes hard is not allowed in the first place: no floats, whole numbers
 within 2**53, keys of ASCII letters; nor is NUL, which not every database can hold in a text. Units
-of loss are text. No entry holds personal data.
+of loss are text. No entry holds personal data. How they are read stands in offline.py, so that who
+audits the journal has it in one file.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn
+
+from dpanalytics.ledger.offline import MAX_INTEGER, encode, parse, time_of, units_of
+
+__all__ = [
+    "DECISIONS",
+    "JSON",
+    "MAX_INTEGER",
+    "TOLD",
+    "Kind",
+    "canonical",
+    "parse",
+    "time_of",
+    "time_text",
+    "told_kind",
+    "units_of",
+]
 
 JSON = str | int | bool | None | Sequence["JSON"] | Mapping[str, "JSON"]
 """What an entry may hold: plain values, lists and objects, and never a float."""
 
-MAX_INTEGER = 2**53 - 1
-"""Largest whole number that every reader of JSON takes exactly (RFC 7493, 2.2)."""
-
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-_UNITS = re.compile(r"0|[1-9][0-9]{0,30}")
 
 
 class Kind(StrEnum):
@@ -39,6 +49,11 @@ class Kind(StrEnum):
     LOAD = "load"
     SNAPSHOT = "snapshot"
     CONSENT = "consent"
+    """Decisions came from the registry; the register's state afterwards, as a digest."""
+    CONSENT_EVENT = "consent_event"
+    """One decision of one student, named by a commitment, or by nothing."""
+    CAMPAIGN = "campaign"
+    """A yearly campaign was opened, or reminders were listed."""
     REFUSAL = "refusal"
     DEBIT = "debit"
     """A question was charged; noise may be drawn once, or an earlier release was repeated."""
@@ -48,8 +63,13 @@ class Kind(StrEnum):
     """The journal was restored from a backup; where it says closed, all accounts are spent."""
 
 
-TOLD = frozenset({Kind.LOAD, Kind.SNAPSHOT, Kind.CONSENT, Kind.REFUSAL})
+TOLD = frozenset(
+    {Kind.LOAD, Kind.SNAPSHOT, Kind.CONSENT, Kind.CONSENT_EVENT, Kind.CAMPAIGN, Kind.REFUSAL}
+)
 """Kinds that others tell the journal of; it writes the rest itself."""
+
+DECISIONS = frozenset({Kind.CONSENT_EVENT})
+"""Of these, what the micro service tells."""
 
 WRITTEN_BY_THE_JOURNAL = frozenset({"seq", "at", "kind"})
 """Fields that every entry has, besides what belongs to its kind."""
@@ -62,7 +82,7 @@ def canonical(fields: Mapping[str, JSON]) -> bytes:
         ValueError: a value, key or number that an entry may not hold.
     """
     _check(fields)
-    return _encode(fields)
+    return encode(fields)
 
 
 def told_kind(kind: str, payload: Mapping[str, JSON]) -> Kind:
@@ -79,23 +99,6 @@ def told_kind(kind: str, payload: Mapping[str, JSON]) -> Kind:
     return Kind(kind)
 
 
-def parse(text: bytes) -> dict[str, Any]:
-    """The object that a canonical text stands for.
-
-    Raises:
-        ValueError: the text is not a JSON object in canonical form.
-    """
-    try:
-        fields = _DECODER.decode(text.decode())
-        if not isinstance(fields, dict):
-            raise ValueError("not an object")
-        if _encode(fields) != text:
-            raise ValueError("not in canonical form")
-    except RecursionError:
-        raise ValueError("too deep") from None
-    return fields
-
-
 def time_text(moment: datetime) -> str:
     """A moment as entries write it, in UTC with microseconds.
 
@@ -105,37 +108,6 @@ def time_text(moment: datetime) -> str:
     if moment.utcoffset() != timedelta(0):
         raise ValueError("the journal's clock must give the time in UTC, with its zone")
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
-
-
-def time_of(text: str) -> datetime:
-    """The moment that an entry's `at` stands for.
-
-    Raises:
-        ValueError: it is written otherwise than `time_text` does.
-    """
-    if not _TIME.fullmatch(text):
-        raise ValueError("not a time in UTC with microseconds")
-    return datetime.fromisoformat(text)
-
-
-def units_of(text: str) -> int:
-    """Units of loss from their text.
-
-    Raises:
-        ValueError: not a whole number of at least 0 as `str` writes it.
-    """
-    if not _UNITS.fullmatch(text):
-        raise ValueError("not a number of units")
-    return int(text)
-
-
-_ENCODER = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
-)
-
-
-def _encode(fields: Mapping[str, JSON]) -> bytes:
-    return _ENCODER.encode(fields).encode()  # a lone surrogate is a ValueError
 
 
 def _check(value: object) -> None:
@@ -159,18 +131,3 @@ def _check(value: object) -> None:
                 _check(item)
         case _:
             raise ValueError(f"a {type(value).__name__}; an entry holds plain JSON without floats")
-
-
-def _no_float(_: str) -> NoReturn:
-    raise ValueError("a float")
-
-
-def _whole_number(text: str) -> int:
-    if len(text) > 17 or abs(number := int(text)) > MAX_INTEGER:
-        raise ValueError("a number beyond what is exact")
-    return number
-
-
-_DECODER = json.JSONDecoder(
-    parse_float=_no_float, parse_int=_whole_number, parse_constant=_no_float
-)

@@ -23,7 +23,7 @@ from dpanalytics.errors import (
 from dpanalytics.ledger import postgres_statements as sql
 from dpanalytics.ledger.accounts import Debit, Head, Recorded, Ticket, check_valid, exceeded
 from dpanalytics.ledger.adoption import Declared, changes, declared_accounts
-from dpanalytics.ledger.entries import JSON, Kind, time_of, time_text, told_kind
+from dpanalytics.ledger.entries import DECISIONS, JSON, Kind, time_of, time_text, told_kind
 from dpanalytics.ledger.evidence import Row
 from dpanalytics.ledger.reading import Journal, adopted_of
 from dpanalytics.ledger.revisions import check_revision
@@ -198,6 +198,8 @@ class PostgresJournal(Journal):
         at = time_text(self._clock())
         if told is Kind.REFUSAL:
             return sql.APPEND_REFUSAL, (at, Jsonb(payload))
+        if told in DECISIONS:
+            return sql.APPEND_DECISION, (at, told.value, Jsonb(payload))
         return sql.APPEND, (at, told.value, Jsonb(payload))
 
     def _select(self, *asked: tuple[str, Sequence[object]]) -> list[list[Row]]:

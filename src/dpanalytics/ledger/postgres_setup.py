@@ -37,15 +37,16 @@ def upgrade_postgres(url: str, *, migrations: Path) -> str:
             done = migrate(wrapped, migrations=migrations, schema="ledger")
             wrapped.commit()
     except psycopg.Error as error:
-        raise ConfigurationError(_told(error)) from error
+        raise ConfigurationError(told(error)) from error
     except DBAPIError as error:
-        raise ConfigurationError(_told(error.orig)) from error
+        raise ConfigurationError(told(error.orig)) from error
     finally:
         connection.close()
     return done
 
 
-def _told(error: BaseException | None) -> str:
+def told(error: BaseException | None) -> str:
+    """Why a database could not be upgraded, in words that hold no value of a row."""
     if not isinstance(error, psycopg.Error):
         return "the database can't be upgraded; nothing was changed"
     said = error.diag.message_primary or " ".join(str(error).split())

@@ -18,6 +18,7 @@ FROM ledger.debit(%s, %s, %s, %s, %s, %s::text[], %s::numeric, %s)
 """
 RECORD = "SELECT outcome, release_seq, release_body FROM ledger.record(%s, %s, %s, %s, %s)"
 APPEND = "SELECT ledger.append(%s, %s, %s)"
+APPEND_DECISION = "SELECT ledger.append_decision(%s, %s, %s)"
 APPEND_REFUSAL = "SELECT ledger.append_refusal(%s, %s)"
 ADOPT = "SELECT ledger.adopt(%s, %s, %s, %s)"
 RESTORED = "SELECT ledger.restored(%s, %s)"

@@ -9,7 +9,7 @@ from dpanalytics.ledger import postgres_statements as sql
 from dpanalytics.ledger.accounts import Head
 from dpanalytics.ledger.evidence import Evidence
 from dpanalytics.ledger.merkle import Node
-from dpanalytics.ledger.replay import Balance, Key
+from dpanalytics.ledger.offline import Balance, Key
 from dpanalytics.ledger.transfer import account_row, take_in
 from dpanalytics.postgres import Connection, connect
 

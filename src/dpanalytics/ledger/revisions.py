@@ -13,7 +13,7 @@ from dpanalytics.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-REVISION = "0002"
+REVISION = "0003"
 """The revision that this release works with; the newest under `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -39,7 +39,12 @@ def check_revision(found: str | None, *, place: str) -> None:
 
 
 def migrate(
-    connection: "Connection", *, migrations: Path, schema: str | None, found: str | None = None
+    connection: "Connection",
+    *,
+    migrations: Path,
+    schema: str | None,
+    found: str | None = None,
+    of: str = "the journal",
 ) -> str:
     """Run what is missing, in the transaction that the connection is in; what was done.
 
@@ -48,6 +53,7 @@ def migrate(
         migrations: Their directory.
         schema: Of the table that holds the revision.
         found: Revision of a database that does not tell its own.
+        of: What is migrated, in words.
 
     Raises:
         ConfigurationError: the database is of a newer release.
@@ -70,7 +76,7 @@ def migrate(
         state.stamp(scripts, found)
         before = found
     if before == newest:
-        return f"the journal is at revision {newest} already"
+        return f"{of} is at revision {newest} already"
     if before is not None and before not in {
         script.revision for script in scripts.walk_revisions()
     }:
@@ -82,7 +88,7 @@ def migrate(
     with EnvironmentContext(config, scripts, fn=missing, destination_rev="head") as environment:
         environment.configure(connection=connection, **options)
         environment.run_migrations()
-    return f"upgraded the journal from revision {before or 'none'} to {newest}"
+    return f"upgraded {of} from revision {before or 'none'} to {newest}"
 
 
 def run_sql(operations: Any, script: str) -> None:

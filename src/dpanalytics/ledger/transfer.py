@@ -18,7 +18,7 @@ from dpanalytics.ledger.accounts import Head
 from dpanalytics.ledger.entries import JSON, parse, time_text
 from dpanalytics.ledger.evidence import Evidence
 from dpanalytics.ledger.merkle import Node, Tree, completed_by, leaf_hash
-from dpanalytics.ledger.replay import Balance, Key, Replay
+from dpanalytics.ledger.offline import Balance, Key, Replay
 from dpanalytics.ledger.upgrade import create_journal
 
 
@@ -45,7 +45,12 @@ def entry_lines(evidence: Evidence) -> Iterator[bytes]:
 
 def release_lines(evidence: Evidence) -> Iterator[bytes]:
     """The bodies of releases, one a line: the number of the entry, a space, the body in base64."""
-    return (b"%d %s\n" % (seq, base64.b64encode(body)) for seq, body in evidence.releases or ())
+    return (release_line(seq, body) for seq, body in evidence.releases or ())
+
+
+def release_line(seq: int, body: bytes) -> bytes:
+    """One of them."""
+    return b"%d %s\n" % (seq, base64.b64encode(body))
 
 
 def from_lines(head: Head, entries: Iterable[bytes], releases: Iterable[bytes]) -> Evidence:

@@ -1,26 +1,34 @@
-"""The check of a whole journal, from its data alone.
+"""The check of a whole journal, from its data alone, where it is kept.
 
-It proves that the journal is consistent with itself. That it is the journal of yesterday, nobody
-can tell from today's data: compare with a root that was kept elsewhere.
+Entries are read and replayed by the rules of offline.py, which an auditor has too; here, what is
+stored beside the entries is compared with them, and OpenDP says what a cap stands for. It proves
+that the journal is consistent with itself. That it is the journal of yesterday, nobody can tell
+from today's data: compare with a checkpoint or a root that was kept elsewhere.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Protocol
 
 from dpanalytics.errors import JournalError
 from dpanalytics.ledger.accounts import Account
-from dpanalytics.ledger.entries import parse, time_of
 from dpanalytics.ledger.evidence import Evidence
+from dpanalytics.ledger.loss import MAX_EPSILON, Rho, epsilon_of
 from dpanalytics.ledger.merkle import EMPTY_ROOT, Node, Tree, leaf_hash
-from dpanalytics.ledger.replay import Balance, Fault, Key, Replay
+from dpanalytics.ledger.offline import Balance, Fault, Key, Replay, parse_entry
 
 __all__ = ["Fault", "Verification", "verify", "verify_evidence"]
 
 _UNREADABLE = (JournalError, ValueError, TypeError)
 """What reading bad evidence may raise."""
+
+
+TOLERANCE = 1e-9
+"""By how much, relatively, a cap's epsilon may be above the declared one: releases of OpenDP may
+differ in the last digits."""
 
 
 class Journal(Protocol):
@@ -62,7 +70,7 @@ def verify(journal: Journal) -> Verification:
 
 def verify_evidence(evidence: Evidence) -> Verification:
     """As `verify`, from what a journal held or an export holds."""
-    tree, replay = Tree(), Replay()
+    tree, replay = Tree(), Replay(sound=functools.cache(_sound))
     # 1. Every entry in its place, in the one form it may have; hashed as it stands.
     form = list(_take_entries(evidence.entries, tree, replay))
     root = tree.root
@@ -113,7 +121,7 @@ def _take_entries(
             if seq != place:
                 yield Fault(seq, f"out of sequence: entry {place} was to come")
             try:
-                fields = _fields(text)
+                fields = parse_entry(text)
             except ValueError as error:
                 yield Fault(seq, f"it is not as an entry is written: {error}")
                 continue
@@ -124,14 +132,11 @@ def _take_entries(
         yield Fault(None, f"the entries can't be read to the end: {error}")
 
 
-def _fields(text: bytes) -> dict[str, Any]:
-    fields = parse(text)
-    if type(fields.get("seq")) is not int:
-        raise ValueError("no number")
-    if not isinstance(fields.get("at"), str):
-        raise ValueError("no time")
-    time_of(fields["at"])
-    return fields
+def _sound(cap: int, epsilon: float, delta: float) -> bool:
+    """Whether the epsilon of a cap is at most the declared one, as far as it can be told."""
+    if not (0 < epsilon <= MAX_EPSILON and 0 < delta < 1):
+        return False
+    return epsilon_of(Rho(cap), delta) <= epsilon * (1 + TOLERANCE)
 
 
 def _faults_of_tree(evidence: Evidence, tree: Tree, root: bytes) -> Iterator[Fault]:

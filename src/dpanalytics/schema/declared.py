@@ -67,6 +67,8 @@ class Declarations:
     """Where identities come from; None where none are loaded."""
     digest: str
     """SHA-256 in hex over names and bytes of all files; the journal records it."""
+    files: Mapping[str, bytes]
+    """Content of every file, by its path below the root."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def read_declarations(root: Path) -> Declarations:
     cases = _cases(micro_files, sources)
     basis, indicators = _indicators(micro_files, sources, views, cases)
     texts, policy = _consent(micro_files)
+    files = (*source_files, *view_files, *budget_files, *micro_files)
     return Declarations(
         sources=MappingProxyType(sources),
         views=MappingProxyType(views),
@@ -125,7 +128,8 @@ def read_declarations(root: Path) -> Declarations:
         consent_texts=MappingProxyType(texts),
         consent_policy=policy,
         identities=_identities(micro_files, sources),
-        digest=_digest((*source_files, *view_files, *budget_files, *micro_files)),
+        digest=_digest(files),
+        files=MappingProxyType({file.place: file.content for file in files}),
     )
 
 

@@ -99,7 +99,7 @@ def rotate_vault_key(key: Path, *, transaction: Transaction, random_bytes: Rando
         with transaction() as rows:
             rows.lock()
             late = _put(rows, each_record(rows), lambda record: _rewrapped(record, vault))
-            if True:
+            if not late:
                 finish_rotation(key)
                 return Rotated(rewritten)
         rewritten += late

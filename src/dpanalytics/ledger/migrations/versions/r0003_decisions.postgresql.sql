@@ -1,0 +1,25 @@
+-- Writes an entry that others tell the journal of.
+CREATE OR REPLACE FUNCTION ledger.append(told_at text, told_kind text, payload jsonb) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
+BEGIN
+  IF told_kind IN ('load', 'snapshot', 'consent', 'campaign', 'rotation', 'programme', 'refusal') THEN
+    RETURN ledger.write_entry(ledger.lock(), told_at, told_kind, payload);
+  END IF;
+  RAISE EXCEPTION 'a kind of entry that the journal writes itself' USING ERRCODE = 'data_exception';
+END
+$$;
+
+-- Writes an entry of who decides and discloses.
+CREATE FUNCTION ledger.append_decision(told_at text, told_kind text, payload jsonb) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
+BEGIN
+  IF told_kind IN ('consent_event', 'programme_run', 'case_opened', 'case_approved', 'disclosure',
+                   'case_closed', 'erasure', 'request') AND length(payload::text) <= 4000 THEN
+    RETURN ledger.write_entry(ledger.lock(), told_at, told_kind, payload);
+  END IF;
+  RAISE EXCEPTION 'not an entry of a decision' USING ERRCODE = 'data_exception';
+END
+$$;
+
+GRANT EXECUTE ON FUNCTION ledger.append_decision(text, text, jsonb)
+  TO dpanalytics_micro, dpanalytics_steward;
