@@ -396,6 +396,7 @@ def measure(place: Path, server: Any, seconds: float, answer_threads: int | None
             requests=requests,
             **at,
         )
+        sent(loop="open", requests=at_a_rate(NEW_A_SECOND, 2, "warm", new[::-1]), **at)
         requests = at_a_rate(NEW_A_SECOND, seconds, "new", new)
         told(f"new, {NEW_A_SECOND} a second", [pid, database], loop="open", requests=requests, **at)
     snapshot = SnapshotStore(home / "store" / "snapshots").current("enrolments", YEAR)

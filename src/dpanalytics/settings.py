@@ -30,7 +30,7 @@ SETTINGS_FILE = "settings.toml"
 DATABASE_FILE = "ledger.sqlite"
 REGISTER_FILE = "register.sqlite"
 VAULT_FILE = "vault.sqlite"
-OCCUPANTS = frozenset({"keys", "store"})
+OCCUPANTS = frozenset({"keys", "store", "declared"})
 """Directories that a home may hold before it is complete, besides the files above."""
 
 
@@ -165,6 +165,26 @@ class Settings(BaseModel):
     def local_tokens_key(self) -> Path:
         """File of the key that tokens of local accounts are signed with."""
         return self.home / "keys" / "local-tokens.pem"
+
+    @property
+    def signing_key(self) -> Path:
+        """File of the key that checkpoints of the journal are signed with."""
+        return self.home / "keys" / "signing.key"
+
+    @property
+    def signing_public(self) -> Path:
+        """File of what others check them with: a verifier key, which names the journal."""
+        return self.home / "keys" / "signing.pub"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the checkpoints that were signed."""
+        return self.home / "checkpoints"
+
+    @property
+    def declared(self) -> Path:
+        """Directory of the declarations that were adopted, by their digest."""
+        return self.home / "declared"
 
     @property
     def database(self) -> Path:

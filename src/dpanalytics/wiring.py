@@ -19,6 +19,9 @@ from dpanalytics.consent.table import ConsentState, ConsentTable
 from dpanalytics.errors import DeclarationError, RequestError, SnapshotError
 from dpanalytics.ingest.load import LoadReport, load_file
 from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
+from dpanalytics.ledger.archive import Archive
+from dpanalytics.ledger.audit import Audit
+from dpanalytics.ledger.checkpoints import Checkpoints, kept_checkpoints
 from dpanalytics.ledger.journal import (
     Account,
     Head,
@@ -90,7 +93,7 @@ def create_home(
     if not settings.database.exists():
         create_journal(settings.database)
     with _journal(settings) as journal:
-        journal.adopt(declared)
+        _adopt(settings, journal, declared)
     written = write_settings(home, declarations=declarations, others=others)
     return settings.pseudonym_key, settings.database, settings.sources.parent, written
 
@@ -214,7 +217,7 @@ def open_steward(settings: Settings) -> Iterator[Steward]:
     """The data steward's use cases; declarations that changed are adopted."""
     declared = read_declarations(settings.declarations)
     with _journal(settings) as journal:
-        journal.adopt(declared)
+        _adopt(settings, journal, declared)
         yield Steward(declared, settings, journal)
 
 
@@ -287,6 +290,20 @@ class MacroDoor:
         """What an auditor is told of one question, whoever asked it."""
         return self._journal.release_record(request_id, consumers=None)
 
+    @property
+    def audit(self) -> Audit:
+        """What auditors look up; consumers too, for proofs of their own releases."""
+        return Audit(self._journal)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints that were signed.
+
+        Raises:
+            ConfigurationError: the journal has no signing key.
+        """
+        return kept_checkpoints(self._settings.checkpoints, key=self._settings.signing_public)
+
     def check_ready(self) -> None:
         """Say whether a question could be answered now.
 
@@ -317,7 +334,7 @@ def open_macro(settings: Settings) -> Iterator[MacroDoor]:
     """The macro door; declarations that changed are adopted."""
     declared = read_declarations(settings.declarations)
     with _journal(settings) as journal:
-        journal.adopt(declared)
+        _adopt(settings, journal, declared)
         yield MacroDoor(declared, settings, journal)
 
 
@@ -338,6 +355,12 @@ def open_auditor(settings: Settings) -> Iterator[Auditor]:
     """The auditor's use cases; nothing is adopted or written."""
     with _journal(settings) as journal:
         yield Auditor(journal)
+
+
+def _adopt(settings: Settings, journal: Journal, declared: Declarations) -> None:
+    # Files before the entry: none is in force that an auditor could not be shown.
+    Archive(settings.declared).keep(declared)
+    journal.adopt(declared)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """SQLite and PostgreSQL keep the same journal: the same entries, byte for byte, the same root."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def approved(declared: Grant) -> Grant:
 
 def ask(request: str, asked: dict[str, Any]) -> Step:
     def step(journal: Journal, tickets: dict[str, Ticket]) -> object:
-        given = journal.debit(debit(request, **asked))
+        given = journal.debit(replace(debit(request, **asked), purpose=ODD))
         if isinstance(given, Ticket):
             tickets[request] = given
         return given

@@ -3,12 +3,17 @@
 Pure. The rule of the mapping: deny by default, whole values only, and more claims never give less.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 
 from dpanalytics.schema.access import Access, Role
 
 __all__ = ["Principal", "Role", "principal_of"]
+
+LONGEST_NAME = 200
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class Principal:
     roles: frozenset[Role]
     consumers: frozenset[str]
     """Declared consumers that the person may ask as."""
+    entitlements: frozenset[str] = frozenset()
+    """Declared entitlement values that the person holds; programmes name them."""
+    trained_on: date | None = None
+    """Day of the latest training in learner analytics, as the sign-in tells it."""
+    name: str | None = field(default=None, repr=False, compare=False)
+    """What a student is told of who saw their name; entitles to nothing."""
 
     def __post_init__(self) -> None:
         if not self.issuer or not self.subject:
@@ -58,7 +69,33 @@ def principal_of(
         roles.add(Role.STUDENT)
     if consumers:
         roles.add(Role.COMMITTEE)
-    return Principal(issuer, subject, frozenset(roles), consumers)
+    return Principal(
+        issuer,
+        subject,
+        frozenset(roles),
+        consumers,
+        entitlements=frozenset(entitlement.value for entitlement in given),
+        trained_on=_day(claims.get(access.claims.trained_on)),
+        name=_name(claims.get(access.claims.display_name)),
+    )
+
+
+def _day(claim: object) -> date | None:
+    """A day as YYYY-MM-DD; whatever else the claim holds is none."""
+    if not isinstance(claim, str) or not _DAY.fullmatch(claim):
+        return None
+    try:
+        return date.fromisoformat(claim)
+    except ValueError:
+        return None
+
+
+def _name(claim: object) -> str | None:
+    """A name of at most 200 printable characters; whatever else the claim holds is none."""
+    if not isinstance(claim, str):
+        return None
+    name = claim.strip()
+    return name if 0 < len(name) <= LONGEST_NAME and name.isprintable() else None
 
 
 def _values(claim: object) -> Iterator[str]:

@@ -6,13 +6,12 @@ it, so no declaration is in force whose files are not here.
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from dpanalytics.errors import ConfigurationError
+from dpanalytics.ledger.checkpoints import write_whole
 
 
 class Declared(Protocol):
@@ -50,21 +49,7 @@ class Archive:
         )
         if hashlib.sha256(content).hexdigest() != declared.digest:
             raise ValueError("declarations whose digest is not that of their files")
-        try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._directory, prefix=".")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-            directory = os.open(self._directory, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: can't be written: {error.strerror}") from error
+        write_whole(path, content, replace=True)
 
     def files(self, digest: str) -> Mapping[str, bytes] | None:
         """The files of declarations by their paths; None where they are not kept.

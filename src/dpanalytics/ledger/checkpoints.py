@@ -82,7 +82,7 @@ class Checkpoints:
             if signed == head:
                 return self.note(size)
         note = sign_checkpoint(Checkpoint(signer.name, head), signer, at=at)
-        _write(self._path(head.size), note, replace=False)
+        write_whole(self._path(head.size), note, replace=False)
         # Another process may have been faster.
         return self.note(head.size)
 
@@ -106,7 +106,7 @@ class Checkpoints:
             line for line in given.lines if line not in kept.lines and Note.signer(line) in known
         )
         merged = bytes(Note(kept.text, (*kept.lines, *added)))
-        _write(self._path(checkpoint.head.size), merged, replace=True)
+        write_whole(self._path(checkpoint.head.size), merged, replace=True)
         return merged
 
     def _opened(self, note: bytes) -> Checkpoint:
@@ -119,6 +119,31 @@ class Checkpoints:
         return self._directory / f"{size:012d}"
 
 
+def kept_checkpoints(directory: Path, *, key: Path) -> Checkpoints:
+    """Those of the journal whose verifier key a file holds.
+
+    Raises:
+        ConfigurationError: there is no such file, or it holds no key.
+    """
+    return Checkpoints(directory, key=read_verifier_key(key))
+
+
+def read_verifier_key(path: Path) -> VerifierKey:
+    """The verifier key in a file.
+
+    Raises:
+        ConfigurationError: it can't be read, or holds none.
+    """
+    try:
+        return VerifierKey.parse(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path}: is not there; dpanalytics ledger key makes the key of a journal"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
 def _continues(old: Head, new: Head, journal: Journal) -> bool:
     """Whether the journal of the new head begins with that of the old one."""
     if old.size == 0 or old.size > new.size:
@@ -127,8 +152,12 @@ def _continues(old: Head, new: Head, journal: Journal) -> bool:
     return verify_consistency(old.size, new.size, old.root, new.root, proof)
 
 
-def _write(path: Path, content: bytes, *, replace: bool) -> None:
-    """A file that appears whole and is on the disk; one that is there stays, unless replaced."""
+def write_whole(path: Path, content: bytes, *, replace: bool) -> None:
+    """A file, 0600, that appears whole and is on the disk; what is there stays, unless replaced.
+
+    Raises:
+        ConfigurationError: it can't be written.
+    """
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")

@@ -178,6 +178,21 @@ class Journal(ABC):
             return record if consumers is None or record.consumer in consumers else None
         return None
 
+    def entries_of(self, request_id: str, *, consumers: frozenset[str] | None) -> tuple[int, ...]:
+        """Numbers of a question's entries: its debit's, and its own release's once there is one.
+
+        None where there is no such question, or it is not of `consumers`. What a debit repeats is
+        another's, and not among them.
+        """
+        for row in self._rows(self._reads.debit_of_request, request_id):
+            found = Standing.of_row(row)
+            if consumers is not None and found.paid["consumer"] not in consumers:
+                return ()
+            if found.release_seq is None or found.paid["repeats"] is not None:
+                return (found.seq,)
+            return found.seq, found.release_seq
+        return ()
+
     def accounts(self, consumer: str | None = None) -> tuple[Account, ...]:
         """Grants in force, of one consumer or of all, and the caps of all academic years."""
         held = map(account_of, self._rows(self._reads.accounts))

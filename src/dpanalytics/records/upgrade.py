@@ -37,9 +37,7 @@ def upgrade_records(settings: Settings) -> str:
     try:
         return _migrate_sqlite(connection)
     except sqlite3.Error as error:
-        raise ConfigurationError(
-            f"{settings.register_file}: can't be upgraded: {error}"
-        ) from error
+        raise ConfigurationError(f"{settings.register_file}: can't be upgraded: {error}") from error
     finally:
         connection.close()
 
@@ -63,8 +61,9 @@ def _migrate_sqlite(connection: sqlite3.Connection) -> str:
             }
             if "alembic_version" in tables:
                 _refuse_newer(
-                    connection.execute("SELECT version_num FROM register.alembic_version")
-                    .fetchall()
+                    connection.execute(
+                        "SELECT version_num FROM register.alembic_version"
+                    ).fetchall()
                 )
             done = migrate(wrapped, migrations=MIGRATIONS, schema=ATTACHED[0], of="the register")
             wrapped.commit()
@@ -97,8 +96,9 @@ def _upgrade_postgres(url: str) -> str:
             there = connection.execute("SELECT to_regclass('register.alembic_version')").fetchone()
             if there is not None and there[0] is not None:
                 _refuse_newer(
-                    connection.execute("SELECT version_num FROM register.alembic_version")
-                    .fetchall()
+                    connection.execute(
+                        "SELECT version_num FROM register.alembic_version"
+                    ).fetchall()
                 )
             done = migrate(wrapped, migrations=MIGRATIONS, schema=ATTACHED[0], of="the register")
             wrapped.commit()

@@ -58,10 +58,14 @@ class Claims(Declaration):
     """Claims that hold entitlement values; what several of them hold is put together."""
     scoped_affiliation: tuple[ClaimName, ...] = ("eduperson_scoped_affiliation",)
     """Claims that hold affiliations with their scope (eduPerson 4.3.6)."""
+    trained_on: ClaimName = "learner_analytics_trained_on"
+    """Claim with the day (YYYY-MM-DD) of the latest training in learner analytics."""
+    display_name: ClaimName = "name"
+    """Claim with the name that students are told when somebody saw theirs; entitles to nothing."""
 
     @model_validator(mode="after")
     def _none_names_a_person(self) -> Self:
-        names = (*self.entitlements, *self.scoped_affiliation)
+        names = (*self.entitlements, *self.scoped_affiliation, self.trained_on)
         if refused := [n for n in names if n.lower() in REFUSED_CLAIMS]:
             raise ValueError(
                 f"claims: {refused[0]} names a person or a client, or is asked for by one; "

@@ -21,6 +21,7 @@ from dpanalytics.schema.case import Case
 from dpanalytics.schema.consenttext import STRICTEST, ConsentPolicy, ConsentText
 from dpanalytics.schema.identities import IdentityFile
 from dpanalytics.schema.indicator import Basis, Indicator, check_basis, check_indicator
+from dpanalytics.schema.programme import Programme, check_programme
 from dpanalytics.schema.purpose import REFUSED_PURPOSES
 from dpanalytics.schema.source import Declaration, Source
 from dpanalytics.schema.sqlcheck import CheckedView, check_view
@@ -30,6 +31,7 @@ SOURCES = "schemas/sources"
 VIEWS = "schemas/views"
 CASES = "schemas/cases"
 INDICATORS = "schemas/indicators"
+PROGRAMMES = "schemas/programmes"
 BASIS = "basis"
 CONSENT = "schemas/consent"
 CONSENT_POLICY = "policy"
@@ -59,6 +61,8 @@ class Declarations:
     basis: Basis | None
     """What all indicators share; None where none is declared."""
     indicators: Mapping[str, Indicator]
+    programmes: Mapping[str, Programme]
+    """What staff act under; without one nobody sees who a student is."""
     consent_texts: Mapping[str, ConsentText]
     """By scope; nobody can agree to a scope that has none."""
     consent_policy: ConsentPolicy
@@ -109,11 +113,12 @@ def read_declarations(root: Path) -> Declarations:
             _check_grants(file.place, consumers[file.stem], views, caps)
     micro_files = tuple(
         file
-        for folder in (CASES, INDICATORS, CONSENT, VAULT)
+        for folder in (CASES, INDICATORS, PROGRAMMES, CONSENT, VAULT)
         for file in _files_if_any(root, folder)
     )
     cases = _cases(micro_files, sources)
     basis, indicators = _indicators(micro_files, sources, views, cases)
+    programmes = _programmes(micro_files, indicators, cases, access)
     texts, policy = _consent(micro_files)
     files = (*source_files, *view_files, *budget_files, *micro_files)
     return Declarations(
@@ -125,6 +130,7 @@ def read_declarations(root: Path) -> Declarations:
         cases=MappingProxyType(cases),
         basis=basis,
         indicators=MappingProxyType(indicators),
+        programmes=MappingProxyType(programmes),
         consent_texts=MappingProxyType(texts),
         consent_policy=policy,
         identities=_identities(micro_files, sources),
@@ -260,6 +266,22 @@ def _indicators(
             if name not in indicators:
                 raise DeclarationError(f"{CASES}/{case.name}.yaml: no indicator {name} is declared")
     return basis, indicators
+
+
+def _programmes(
+    files: Iterable[_File],
+    indicators: Mapping[str, Indicator],
+    cases: Mapping[str, Case],
+    access: Access,
+) -> dict[str, Programme]:
+    programmes: dict[str, Programme] = {}
+    for file in _within(files, PROGRAMMES):
+        programme = parse_declaration(file.content, Programme, file.place)
+        _same_name(file, programme.name)
+        with _placed(file.place):
+            check_programme(programme, indicators=indicators, cases=cases, access=access)
+        programmes[file.stem] = programme
+    return programmes
 
 
 def _consent(files: Iterable[_File]) -> tuple[dict[str, ConsentText], ConsentPolicy]:

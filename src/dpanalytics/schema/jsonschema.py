@@ -16,6 +16,7 @@ from dpanalytics.schema.case import Case
 from dpanalytics.schema.consenttext import ConsentPolicy, ConsentText
 from dpanalytics.schema.identities import IdentityFile
 from dpanalytics.schema.indicator import Basis, Indicator
+from dpanalytics.schema.programme import Programme
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.view import View
 
@@ -29,6 +30,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "case": Case,
     "basis": Basis,
     "indicator": Indicator,
+    "programme": Programme,
     "consent_text": ConsentText,
     "consent_policy": ConsentPolicy,
     "identities": IdentityFile,

@@ -31,7 +31,7 @@ CREATE TABLE ledger.node (
 
 -- Whoever holds the lock of its row writes; nobody else does meanwhile.
 CREATE TABLE ledger.head (
-  one  integer PRIMARY KEY CHECK (one = 1),
+  one  integer PRIMARY KEY,
   size bigint NOT NULL,
   root bytea NOT NULL
 );
@@ -78,13 +78,21 @@ CREATE TRIGGER account_kept BEFORE DELETE OR TRUNCATE ON ledger.account
 CREATE TRIGGER account_not_refunded BEFORE UPDATE ON ledger.account
   FOR EACH ROW WHEN (NEW.spent < OLD.spent)
   EXECUTE FUNCTION ledger.refuse('what was spent stays spent');
-CREATE TRIGGER head_kept BEFORE DELETE OR TRUNCATE ON ledger.head
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse('the head is never deleted');
+CREATE TRIGGER head_kept BEFORE INSERT OR DELETE OR TRUNCATE ON ledger.head
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse('the head is never replaced');
 CREATE TRIGGER head_only_grows BEFORE UPDATE ON ledger.head
   FOR EACH ROW WHEN (NEW.size <> OLD.size + 1)
   EXECUTE FUNCTION ledger.refuse('the journal grows by one entry at a time');
 
 -- How an entry is written
+
+CREATE FUNCTION ledger.check_time(told_at text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF told_at !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$' THEN
+    RAISE EXCEPTION 'not a time in UTC with microseconds' USING ERRCODE = 'data_exception';
+  END IF;
+END
+$$;
 
 -- RFC 8785 of what an entry may hold: keys of ASCII letters in order, no floats, whole numbers
 -- within 2**53. PostgreSQL escapes in a text what RFC 8785 does, and nothing else.
@@ -139,51 +147,65 @@ BEGIN
 END
 $$;
 
--- Adds entry `entry_seq`, which the lock told, the nodes that it completes and the new head.
+-- Adds entry `entry_seq`, which the lock told, the nodes that it completes and the new head. Few
+-- statements do it, since all other writers wait meanwhile.
 -- RFC 9162, 2.1: leaf = SHA-256(0x00 || entry), node = SHA-256(0x01 || left || right).
-CREATE FUNCTION ledger.write_entry(entry_seq bigint, told_at text, told_kind text, payload jsonb)
-RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION ledger.write_body(entry_seq bigint, entry_body text) RETURNS bigint
+LANGUAGE plpgsql AS $$
 DECLARE
-  entry_body text;
-  joined bytea;
-  beside bytea;
+  joined bytea := sha256('\x00'::bytea || convert_to(entry_body, 'UTF8'));
+  completed bytea[] := ARRAY[joined];
   complete boolean := true;
+  beside bytea[];
+  taken integer := 0;
   node_level integer := 0;
   place bigint := entry_seq;
 BEGIN
-  IF told_at !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$' THEN
-    RAISE EXCEPTION 'not a time in UTC with microseconds' USING ERRCODE = 'data_exception';
-  END IF;
-  IF jsonb_typeof(payload) <> 'object' OR payload ?| ARRAY['seq', 'at', 'kind'] THEN
-    RAISE EXCEPTION 'a payload is an object without seq, at and kind'
-      USING ERRCODE = 'data_exception';
-  END IF;
-  entry_body := ledger.canonical(
-    payload || jsonb_build_object('seq', entry_seq, 'at', told_at, 'kind', told_kind));
   INSERT INTO ledger.entry (seq, body) VALUES (entry_seq, entry_body);
-
-  joined := sha256('\x00'::bytea || convert_to(entry_body, 'UTF8'));
-  INSERT INTO ledger.node (level, number, hash) VALUES (0, place, joined);
-  -- Upwards, joined with each subtree to the left: complete nodes first, then the root.
+  -- The complete subtrees to the left, from the smallest.
+  IF entry_seq > 0 THEN
+    SELECT array_agg((SELECT hash FROM ledger.node AS n
+                      WHERE n.level = height AND n.number = (entry_seq >> height) - 1)
+                     ORDER BY height)
+      INTO beside FROM generate_series(0, 62) AS height WHERE (entry_seq >> height) & 1 = 1;
+  END IF;
+  -- Joined with each of them upwards: complete nodes first, then the root.
   WHILE place > 0 LOOP
     IF place & 1 = 1 THEN
-      SELECT hash INTO beside FROM ledger.node WHERE level = node_level AND number = place - 1;
-      IF beside IS NULL THEN
+      taken := taken + 1;
+      IF beside[taken] IS NULL THEN
         RAISE EXCEPTION 'node % of level % is gone; verify the journal', place - 1, node_level
           USING ERRCODE = 'DPA01';
       END IF;
-      joined := sha256('\x01'::bytea || beside || joined);
+      joined := sha256('\x01'::bytea || beside[taken] || joined);
     ELSE
       complete := false;
     END IF;
     node_level := node_level + 1;
     place := place >> 1;
     IF complete THEN
-      INSERT INTO ledger.node (level, number, hash) VALUES (node_level, place, joined);
+      completed := completed || joined;
     END IF;
   END LOOP;
+  INSERT INTO ledger.node (level, number, hash)
+  SELECT height - 1, entry_seq >> (height - 1)::integer, hash
+  FROM unnest(completed) WITH ORDINALITY AS each (hash, height);
   UPDATE ledger.head SET size = entry_seq + 1, root = joined;
   RETURN entry_seq;
+END
+$$;
+
+-- Adds an entry of any kind.
+CREATE FUNCTION ledger.write_entry(entry_seq bigint, told_at text, told_kind text, payload jsonb)
+RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM ledger.check_time(told_at);
+  IF jsonb_typeof(payload) <> 'object' OR payload ?| ARRAY['seq', 'at', 'kind'] THEN
+    RAISE EXCEPTION 'a payload is an object without seq, at and kind'
+      USING ERRCODE = 'data_exception';
+  END IF;
+  RETURN ledger.write_body(entry_seq, ledger.canonical(
+    payload || jsonb_build_object('seq', entry_seq, 'at', told_at, 'kind', told_kind)));
 END
 $$;
 
@@ -234,28 +256,31 @@ DECLARE
   repeated record;
   entry_seq bigint;
 BEGIN
+  PERFORM ledger.check_time(told_at);
   IF asked_request !~ '^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$' OR asked_question !~ '^[0-9a-f]{64}$'
-     OR asked_cost <= 0 OR asked_cost <> trunc(asked_cost) OR cardinality(asked_years) = 0
-     OR cardinality(asked_years) <> (SELECT count(DISTINCT year) FROM unnest(asked_years) AS year)
-  THEN
+     OR asked_cost <= 0 OR asked_cost <> trunc(asked_cost) OR cardinality(asked_years) = 0 THEN
     RAISE EXCEPTION 'not a debit' USING ERRCODE = 'data_exception';
   END IF;
-  -- What was paid for is told without the lock: nobody who charges has to wait.
-  SELECT * INTO outcome, debit_seq, debit_body, release_seq, release_body
-  FROM ledger.standing_for(asked_request, asked_consumer, asked_question);
-  IF outcome IS NOT NULL THEN
-    RETURN;
+  IF cardinality(asked_years) > 1 THEN
+    IF (SELECT count(DISTINCT year) FROM unnest(asked_years) AS year) < cardinality(asked_years) THEN
+      RAISE EXCEPTION 'not a debit' USING ERRCODE = 'data_exception';
+    END IF;
   END IF;
-  entry_seq := ledger.lock();
-  -- 1. and 2. Somebody may have charged it while this waited.
-  IF EXISTS (SELECT FROM ledger.entry WHERE kind = 'debit' AND request = asked_request)
-     OR EXISTS (SELECT FROM ledger.entry
-                WHERE kind = 'debit' AND question = asked_question AND consumer = asked_consumer)
-  THEN
-    SELECT * INTO outcome, debit_seq, debit_body, release_seq, release_body
-    FROM ledger.standing_for(asked_request, asked_consumer, asked_question);
-    RETURN;
-  END IF;
+  -- 1. and 2. What was paid for before is told without the lock, so that nobody who asks for it has
+  -- to wait; with the lock, since somebody may have paid for it while this waited.
+  FOR attempt IN 1..2 LOOP
+    IF EXISTS (SELECT FROM ledger.entry WHERE kind = 'debit' AND request = asked_request)
+       OR EXISTS (SELECT FROM ledger.entry
+                  WHERE kind = 'debit' AND question = asked_question AND consumer = asked_consumer)
+    THEN
+      SELECT * INTO outcome, debit_seq, debit_body, release_seq, release_body
+      FROM ledger.standing_for(asked_request, asked_consumer, asked_question);
+      RETURN;
+    END IF;
+    IF attempt = 1 THEN
+      entry_seq := ledger.lock();
+    END IF;
+  END LOOP;
   FOREACH academic_year IN ARRAY asked_years LOOP
     SELECT * INTO held FROM ledger.account AS a
     WHERE a.academic_year = debit.academic_year AND a.consumer = asked_consumer
@@ -322,10 +347,18 @@ BEGIN
   outcome := 'charged';
   release_seq := repeated.seq;
   release_body := repeated.body;
-  debit_seq := ledger.write_entry(entry_seq, told_at, 'debit', jsonb_build_object(
-    'request', asked_request, 'consumer', asked_consumer, 'purpose', asked_purpose,
-    'view', asked_view, 'academic_years', asked_years, 'cost', trunc(asked_cost)::text,
-    'question', asked_question, 'repeats', repeated.seq));
+  -- As ledger.canonical would write it.
+  debit_seq := ledger.write_body(entry_seq,
+    '{"academic_years":' || array_to_json(asked_years)::text
+    || ',"at":"' || told_at
+    || '","consumer":' || to_json(asked_consumer)::text
+    || ',"cost":"' || trunc(asked_cost)::text
+    || '","kind":"debit","purpose":' || to_json(asked_purpose)::text
+    || ',"question":"' || asked_question
+    || '","repeats":' || coalesce(repeated.seq::text, 'null')
+    || ',"request":"' || asked_request
+    || '","seq":' || entry_seq::text
+    || ',"view":' || to_json(asked_view)::text || '}');
 END
 $$;
 
@@ -338,6 +371,7 @@ DECLARE
   paid jsonb;
   entry_seq bigint;
 BEGIN
+  PERFORM ledger.check_time(told_at);
   SELECT body::jsonb INTO paid FROM ledger.entry WHERE seq = told_debit AND kind = 'debit';
   IF (paid ->> 'request', paid ->> 'question', paid ->> 'repeats')
      IS DISTINCT FROM (told_request, told_question, NULL::text) THEN
@@ -357,8 +391,12 @@ BEGIN
     END IF;
   END LOOP;
   outcome := 'recorded';
-  release_seq := ledger.write_entry(entry_seq, told_at, 'release', jsonb_build_object(
-    'request', told_request, 'debit', told_debit, 'body', encode(sha256(told_body), 'hex')));
+  release_seq := ledger.write_body(entry_seq,
+    '{"at":"' || told_at
+    || '","body":"' || encode(sha256(told_body), 'hex')
+    || '","debit":' || told_debit::text
+    || ',"kind":"release","request":"' || told_request
+    || '","seq":' || entry_seq::text || '}');
   INSERT INTO ledger.release (seq, body) VALUES (release_seq, told_body);
 END
 $$;

@@ -1,0 +1,265 @@
+"""What auditors look up in a journal: entries by what they tell, totals, and proofs.
+
+A proof is made of stored hashes of the tree, and checked before it is handed out. Nothing here
+writes, and nothing holds an answer or a filter.
+"""
+
+import base64
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from dpanalytics.errors import JournalError, ReleaseMissing, RequestError
+from dpanalytics.ledger.accounts import Head
+from dpanalytics.ledger.entries import Kind, time_text
+from dpanalytics.ledger.merkle import (
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    root_of,
+    verify_consistency,
+    verify_inclusion,
+)
+
+Entry = Mapping[str, Any]
+
+
+class Journal(Protocol):
+    """What is looked at."""
+
+    def head(self) -> Head:
+        """Size and root now."""
+
+    def node(self, level: int, number: int) -> bytes:
+        """Hash of a complete node of the tree."""
+
+    def texts(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Number and text of entries in a range."""
+
+    def bodies(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Number and body of the releases in a range."""
+
+    def entries_of(self, request_id: str, *, consumers: frozenset[str] | None) -> tuple[int, ...]:
+        """Numbers of the entries of a question."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which entries; each part that is given must hold."""
+
+    kind: str | None = None
+    consumer: str | None = None
+    view: str | None = None
+    academic_year: str | None = None
+    purpose: str | None = None
+    since: datetime | None = None
+    """In UTC; entries of that moment are among them."""
+    until: datetime | None = None
+    """In UTC; entries of that moment are not."""
+
+    def __post_init__(self) -> None:
+        if self.kind is not None and self.kind not in Kind:
+            raise RequestError(f"no kind {self.kind[:80]!r}; must be one of {', '.join(Kind)}")
+        for moment in (self.since, self.until):
+            if moment is not None:
+                try:
+                    time_text(moment)
+                except ValueError:
+                    raise RequestError("a time must be in UTC, with its zone") from None
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether an entry is one of them.
+
+        A release is told by its debit; it has neither consumer nor view of its own.
+        """
+        for name in ("kind", "consumer", "view", "purpose"):
+            wanted = getattr(self, name)
+            if wanted is not None and entry.get(name) != wanted:
+                return False
+        if self.academic_year is not None:
+            years = entry.get("academic_years") or [entry.get("academic_year")]
+            if self.academic_year not in years:
+                return False
+        at = entry["at"]
+        return (self.since is None or at >= time_text(self.since)) and (
+            self.until is None or at < time_text(self.until)
+        )
+
+
+@dataclass(frozen=True)
+class Total:
+    """What a consumer was charged for one view, academic year and purpose."""
+
+    consumer: str
+    view: str
+    academic_year: str
+    purpose: str
+    debits: int
+    repeats: int
+    """How many of the debits told another consumer's answer again."""
+    units: int
+    """Charged to the consumer's grant, in units of 1e-12 rho."""
+
+
+@dataclass(frozen=True)
+class Inclusion:
+    """Proof that an entry is in the journal of a size (RFC 9162, 2.1.3)."""
+
+    seq: int
+    entry: bytes
+    head: Head
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Proof that the journal of one size begins with that of another (RFC 9162, 2.1.4)."""
+
+    old: Head
+    new: Head
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """The journal beside what is stored."""
+
+    releases: int
+    snapshots: int
+    faults: tuple[str, ...]
+
+
+class Audit:
+    """Looks at one journal; threads may share it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def entries(self, wanted: Filter, *, after: int = -1) -> Iterator[Entry]:
+        """Entries with a greater number than `after`, in their order, read as they are asked for.
+
+        Every entry on the way is read: a second for each few hundred thousand.
+        """
+        for _, text in self._journal.texts(after + 1, self._journal.head().size):
+            entry: Entry = json.loads(text)
+            if wanted.takes(entry):
+                yield entry
+
+    def totals(self, wanted: Filter) -> tuple[Total, ...]:
+        """Debits added up by consumer, view, academic year and purpose."""
+        sums: dict[tuple[str, str, str, str], list[int]] = {}
+        for entry in self.entries(wanted):
+            if entry["kind"] != Kind.DEBIT:
+                continue
+            for year in entry["academic_years"]:
+                if wanted.academic_year in (None, year):
+                    key = (entry["consumer"], entry["view"], year, entry["purpose"])
+                    held = sums.setdefault(key, [0, 0, 0])
+                    held[0] += 1
+                    held[1] += entry["repeats"] is not None
+                    held[2] += int(entry["cost"])
+        return tuple(Total(*key, *held) for key, held in sorted(sums.items()))
+
+    def inclusion(self, seq: int, *, size: int | None = None) -> Inclusion:
+        """Proof that an entry is in the journal as it is now, or as it was at a size.
+
+        Raises:
+            RequestError: no such entry, or no such size.
+            JournalError: the stored hashes do not prove it; verify the journal.
+        """
+        head = self._at(size)
+        if not 0 <= seq < head.size:
+            raise RequestError(
+                f"no entry {seq}; the journal of {head.size} has 0 to {head.size - 1}"
+            )
+        text = next((text for _, text in self._journal.texts(seq, seq + 1)), b"")
+        path = inclusion_proof(seq, head.size, self._journal.node)
+        if not verify_inclusion(leaf_hash(text), seq, head.size, path, head.root):
+            raise JournalError(
+                f"entry {seq} is not the one that the tree tells of; verify the journal"
+            )
+        return Inclusion(seq, text, head, path)
+
+    def inclusion_of_release(
+        self, request_id: str, *, consumers: frozenset[str] | None, size: int | None = None
+    ) -> tuple[Inclusion, ...]:
+        """Proofs for the debit of a question, and for its release if one is recorded.
+
+        Raises:
+            ReleaseMissing: no release under that id is one of these consumers'.
+            RequestError: it was not yet there at that size.
+        """
+        numbers = self._journal.entries_of(request_id, consumers=consumers)
+        if not numbers:
+            raise ReleaseMissing("no release of that id is yours")
+        return tuple(self.inclusion(seq, size=size) for seq in numbers)
+
+    def consistency(self, old: int, new: int | None = None) -> Consistency:
+        """Proof that the journal of a size, or as it is now, begins with that of a smaller one.
+
+        Raises:
+            RequestError: not two sizes of the journal, the first above 0 and at most the second.
+            JournalError: the stored hashes do not prove it; verify the journal.
+        """
+        second = self._at(new)
+        if not 0 < old <= second.size:
+            raise RequestError(f"sizes {old} and {second.size}; must be above 0 and rising")
+        first = self._at(old)
+        path = consistency_proof(old, second.size, self._journal.node)
+        if not verify_consistency(old, second.size, first.root, second.root, path):
+            raise JournalError("the stored hashes do not prove it; verify the journal")
+        return Consistency(first, second, path)
+
+    def reconcile(self, *, snapshots: Collection[str]) -> Reconciliation:
+        """Compare entries with what is stored: releases both ways, snapshots to their entry.
+
+        Args:
+            snapshots: Names of all snapshots that stand. Earlier ones are taken away when a newer
+                one is built, so an entry need not have one.
+        """
+        faults: list[str] = []
+        size = self._journal.head().size
+        told: set[int] = set()
+        built: set[str] = set()
+        for entry in self.entries(Filter()):
+            if entry["seq"] < size and entry["kind"] == Kind.RELEASE:
+                told.add(entry["seq"])
+            elif entry["kind"] == Kind.SNAPSHOT:
+                built.add(entry["snapshot"])
+        stored = {seq for seq, _ in self._journal.bodies(0, size)}
+        faults += (f"entry {seq}: its release is not stored" for seq in sorted(told - stored))
+        faults += (f"a release of entry {seq}, which is none" for seq in sorted(stored - told))
+        faults += (
+            f"snapshot {name}: no entry tells of it" for name in sorted({*snapshots} - built)
+        )
+        return Reconciliation(len(stored), len(snapshots), tuple(faults))
+
+    def _at(self, size: int | None) -> Head:
+        head = self._journal.head()
+        if size is None or size == head.size:
+            return head
+        if not 0 <= size <= head.size:
+            raise RequestError(f"size {size}; the journal has {head.size} entries")
+        return Head(size, root_of(size, self._journal.node))
+
+
+def proof_lines(path: Sequence[bytes]) -> Iterable[str]:
+    """Hashes of a proof, in base64, one a line (as in C2SP tlog-witness)."""
+    return (base64.b64encode(hashed).decode() for hashed in path)
+
+
+def read_proof(text: str) -> tuple[bytes, ...]:
+    """The hashes that `proof_lines` wrote.
+
+    Raises:
+        RequestError: a line is no hash.
+    """
+    try:
+        path = tuple(base64.b64decode(line, validate=True) for line in text.split())
+    except ValueError:
+        path = (b"",)
+    if any(len(hashed) != 32 for hashed in path):
+        raise RequestError("a proof is hashes of 32 bytes in base64, one a line")
+    return path
