@@ -26,6 +26,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,7 @@ def plain(name: str, given: Path) -> tuple[list[str], dict[str, str]]:
     """How one of the plain applications is started, as the service is: by uvicorn's supervisor."""
     script = (
         "import socket, uvicorn, uvicorn.supervisors as s\n"
-        "listening = socket.socket(); listening.bind(('127.0.0.1', 0)); listening.listen(2048)\n"
+        "listening = socket.socket(proto=socket.IPPROTO_TCP); listening.bind(('127.0.0.1', 0)); listening.listen(2048)\n"
         "listening.set_inheritable(True)\n"
         "print(f':{listening.getsockname()[1]}', flush=True)\n"
         f"config = uvicorn.Config('service:{name}', factory=True, workers={WORKERS}, http='h11',\n"
@@ -265,7 +266,8 @@ def served(home: Path, **given: object) -> tuple[list[str], dict[str, str]]:
 
 def make_home(place: Path, database_url: str) -> Path:
     """A home with the demonstration's data, and its journal in that database."""
-    write_university(place / "university", students=STUDENTS, clicks=CLICKS)
+    today = datetime.now(UTC).date()
+    write_university(place / "university", today=today, students=STUDENTS, clicks=CLICKS)
     create_home(place / "made", declarations=ROOT, others={"local_accounts": True})
     settings = load_settings(place / "made", environ={})
     with open_steward(settings) as steward:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def xapi_file() -> Path:
 def small_university(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of a synthetic university of 400 students."""
     directory = tmp_path_factory.mktemp("university")
-    write_university(directory, students=400, clicks=8_000)
+    today = datetime.now(UTC).date()
+    write_university(directory, today=today, students=400, clicks=8_000)
     return directory
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 import threading
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from dpanalytics.backup import MANIFEST, Manifest, Restored, read_manifest, restore
+from dpanalytics.consent.scope import Scope
 from dpanalytics.errors import BudgetExceeded, ConfigurationError, JournalError, RequestError
 from dpanalytics.ledger.accounts import Head
 from dpanalytics.ledger.entries import canonical
@@ -142,10 +144,24 @@ def test_nothing_is_replaced_by_a_backup_or_a_home(backup: Path, settings: Setti
 
 
 def test_a_backup_that_fails_leaves_nothing(settings: Settings, tmp_path: Path) -> None:
-    (settings.consent / "state.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match="consent"):
+    settings.register_file.write_text("{}")
+    with pytest.raises(ConfigurationError, match="register"):
         back_up_home(settings, tmp_path / "backups" / "one")
-    assert list((tmp_path / "backups").iterdir()) == []
+    assert not (tmp_path / "backups").exists()
+
+
+def test_decisions_come_back_with_the_home(
+    backed_up: tuple[Settings, Path, Manifest], backup: Path, tmp_path: Path
+) -> None:
+    restored(backup, tmp_path / "new", sure=True)
+    moment = datetime.now(UTC)
+    states = []
+    for settings in (backed_up[0], settings_of(tmp_path / "new")):
+        with open_steward(settings) as steward:
+            states.append(steward.consent_state(moment))
+    assert states[0] == states[1]
+    assert states[1].agreed[Scope.COMBINE_SOURCES] > 300
+    assert not (tmp_path / "new" / "register").exists()
 
 
 def test_a_journal_that_does_not_verify_is_not_backed_up_in_silence(

@@ -155,7 +155,10 @@ def test_beyond_this_machine_it_asks_for_tls_in_front(settings: Settings) -> Non
 # Ending
 
 
-@pytest.mark.parametrize(("workers", "with_signal"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("workers", "with_signal"),
+    [(1, signal.SIGINT), pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow)],
+)
 def test_a_question_that_was_begun_is_answered_before_the_service_ends(
     settings: Settings, workers: int, with_signal: int
 ) -> None:
@@ -176,6 +179,7 @@ def test_a_question_that_was_begun_is_answered_before_the_service_ends(
     assert len(entries(settings, "release")) == 1
 
 
+@pytest.mark.slow
 def test_a_question_longer_than_the_grace_is_answered_when_it_is_asked_again(
     settings: Settings,
 ) -> None:

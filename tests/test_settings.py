@@ -35,7 +35,8 @@ def test_a_new_home_knows_its_declarations_and_where_everything_lies(home: Path)
         settings.database,
         settings.sources,
         settings.snapshots,
-        settings.consent,
+        settings.register_file,
+        settings.vault_file,
     ):
         assert home in path.parents
 

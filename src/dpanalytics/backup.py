@@ -179,7 +179,7 @@ def restore(
         # 1. Nothing is believed before every file is what the manifest says, and all are there.
         manifest = read_manifest(backup)
         for name in _checked_names(backup, manifest):
-            place = draft if name.startswith(("store/", "consent/")) else staged
+            place = draft if name.startswith(("store/", "register/")) else staged
             if _copy(backup / name, place / name) != manifest.files[name]:
                 raise ConfigurationError(f"{backup / name}: is not what the manifest says; damaged")
         # 2. The journal proves itself, and is the one that is known of.
@@ -190,7 +190,7 @@ def restore(
                 _check_known(known, evidence, nothing_answered_since=nothing_answered_since)
         # 3. The home, still under another name.
         write_settings(staged / SETTINGS_FILE, draft)
-        for directory in ("store/sources", "store/snapshots", "consent", "keys"):
+        for directory in ("store/sources", "store/snapshots", "keys"):
             _make(draft / directory)
         with _journal_in(staged, manifest.head) as evidence:
             receive(draft, evidence)

@@ -25,6 +25,8 @@ DpAnalyticsError
 ├── TooManyRequests           one consumer asks more often than it may
 ├── ConsentError              a decision can't be taken as it was given
 ├── VaultError                the vault refuses, or a sealed record is not as it was sealed
+├── DisclosureRefused         a case is not as it must be for what is asked
+│   └── CaseMissing           no such case is the asker's
 └── JournalError              the journal refuses, or fails verification
     └── RequestIdReused
 ```
@@ -161,6 +163,22 @@ class TooManyRequests(DpAnalyticsError):
 
 class ConsentError(DpAnalyticsError):
     """A decision can't be taken as given: its text has changed, say; nothing was written."""
+
+
+class DisclosureRefused(DpAnalyticsError):
+    """A programme or case does not allow it now; nobody was shown. The message says what is."""
+
+    def __init__(self, message: str, *, reason: str = "state") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """One of few words (`disclosure.cases.Refusal`), for programs, counters and logs."""
+
+
+class CaseMissing(DisclosureRefused):
+    """No such case is the asker's; whether it is another's is not told."""
+
+    def __init__(self) -> None:
+        super().__init__("no such case is yours", reason="missing")
 
 
 class VaultError(DpAnalyticsError):

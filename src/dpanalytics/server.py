@@ -249,7 +249,8 @@ def _leave(_signal: int, _frame: object) -> None:
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     """The socket that requests come in by, shared by all workers."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as listening:
+    # Named as TCP, else asyncio lets small packets wait for 40 ms (Nagle's algorithm).
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((settings.host, settings.port))

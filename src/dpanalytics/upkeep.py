@@ -3,18 +3,21 @@
 Beside `wiring.py`, which builds what an installation is for; nothing here answers, loads or opens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 
 from dpanalytics.backup import Manifest, Restored, back_up, copy_keys, restore
-from dpanalytics.consent.table import ConsentTable
 from dpanalytics.database import copy_database
 from dpanalytics.ledger.accounts import Head
 from dpanalytics.ledger.evidence import Evidence
 from dpanalytics.ledger.journal import Journal, open_journal
 from dpanalytics.ledger.transfer import receive_sqlite
 from dpanalytics.ledger.upgrade import upgrade
+from dpanalytics.records.upgrade import upgrade_records
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.settings import (
     DATABASE_FILE,
@@ -44,14 +47,15 @@ def upgrade_home(settings: Settings) -> tuple[str, Path | None]:
         ConfigurationError: there is no journal, it is of a newer release, or it can't be changed.
     """
     if settings.database_url is not None:
-        return upgrade(settings), None
+        return f"{upgrade(settings)}; {upgrade_records(settings)}", None
     copy = settings.database.with_name(f"{DATABASE_FILE}.before-{utc_now():%Y-%m-%dT%H%M%S}")
     copy_database(settings.database, copy)
     done = upgrade(settings)
+    registered = upgrade_records(settings)
     if done.startswith("upgraded"):
-        return done, copy
+        return f"{done}; {registered}", copy
     copy.unlink()
-    return done, None
+    return f"{done}; {registered}", None
 
 
 def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) -> Manifest:
@@ -61,7 +65,7 @@ def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) 
         ConfigurationError: a directory is there already, or can't be written.
         JournalError: the journal does not verify.
     """
-    with open_journal(settings, clock=utc_now) as journal:
+    with _tables_of(settings) as tables, open_journal(settings, clock=utc_now) as journal:
         manifest = back_up(
             target,
             journal=journal,
@@ -69,7 +73,7 @@ def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) 
             stores={
                 "store/sources": (settings.sources, SourceStore),
                 "store/snapshots": (settings.snapshots, SnapshotStore),
-                "consent": (settings.consent, ConsentTable),
+                "register": (tables, Tables),
             },
             declarations=settings.declarations,
             clock=utc_now,
@@ -77,6 +81,40 @@ def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) 
     if keys is not None:
         copy_keys(settings.pseudonym_key.parent, keys)
     return manifest
+
+
+class Tables:
+    """A directory of the register's tables, each a file that never changes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def standing(self) -> tuple[Path, ...]:
+        """All of them."""
+        return tuple(sorted(self._root.iterdir()))
+
+
+@contextmanager
+def _tables_of(settings: Settings) -> Iterator[Path]:
+    """Register and vault as files, all as of one moment, in a directory that is gone after."""
+    from dpanalytics.records.transactions import open_records  # noqa: PLC0415 (slow)
+    from dpanalytics.records.transfer import write_tables  # noqa: PLC0415
+
+    with TemporaryDirectory(dir=settings.home, prefix=".register-") as name:
+        with open_records(settings) as records, records.reading() as connection:
+            write_tables(connection, Path(name))
+        yield Path(name)
+
+
+def _receive_tables(settings: Settings, draft: Path) -> None:
+    """Make register and vault of the files in a draft of a home, which are gone after."""
+    from dpanalytics.records.transactions import open_records  # noqa: PLC0415 (slow)
+    from dpanalytics.records.transfer import read_tables  # noqa: PLC0415
+
+    upgrade_records(settings)
+    with open_records(settings) as records, records.writing() as connection:
+        read_tables(connection, draft / "register")
+    rmtree(draft / "register", ignore_errors=True)
 
 
 def restore_home(
@@ -109,11 +147,13 @@ def restore_home(
         settings = load_settings(draft, environ=environ)
         if settings.database_url is None:
             receive_sqlite(settings.database, evidence)
+            _receive_tables(settings, draft)
             return
         from dpanalytics.ledger.postgres_transfer import receive_postgres  # noqa: PLC0415 (slow)
 
         upgrade(settings)
         receive_postgres(settings.database_url, evidence)
+        _receive_tables(settings, draft)
 
     def opened(draft: Path) -> Journal:
         return open_journal(load_settings(draft, environ=environ), clock=utc_now)

@@ -5,6 +5,8 @@ pseudonym key; a `Desk` (query room) answers one consumer and holds no key; an `
 journal. None of them hands on a store, a vault or the database.
 """
 
+import csv
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpanalytics.access.tokens import TokenChecker, token_checker
 from dpanalytics.consent.scope import Scope
-from dpanalytics.consent.table import ConsentState, ConsentTable
-from dpanalytics.errors import DeclarationError, RequestError, SnapshotError
+from dpanalytics.consent.terms import Texts, texts_of
+from dpanalytics.errors import DeclarationError, IngestError, RequestError, SnapshotError
 from dpanalytics.ingest.load import LoadReport, load_file
 from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
 from dpanalytics.ledger.archive import Archive
@@ -34,6 +37,8 @@ from dpanalytics.ledger.verify import Verification, verify
 from dpanalytics.query.answer import Answered, Desk
 from dpanalytics.query.plan import Planner
 from dpanalytics.query.timing import TimeClasses, at_once
+from dpanalytics.records.upgrade import upgrade_records
+from dpanalytics.schema.consenttext import Campaign
 from dpanalytics.schema.declared import Declarations, read_declarations
 from dpanalytics.schema.jsonschema import write_json_schemas
 from dpanalytics.schema.view import View
@@ -42,6 +47,11 @@ from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
 from dpanalytics.store.sources import SourceStore
 from dpanalytics.vault.keys import create_key, read_key
 from dpanalytics.vault.pseudonym import Pseudonymiser
+
+if TYPE_CHECKING:
+    from dpanalytics.consent.campaigns import CampaignCounts, Campaigns
+    from dpanalytics.consent.register import ConsentRegister
+    from dpanalytics.records.transactions import Records
 
 __all__ = [
     "Auditor",
@@ -88,14 +98,35 @@ def create_home(
     settings.pseudonym_key.parent.mkdir(mode=0o700, exist_ok=True)
     if not settings.pseudonym_key.exists():
         create_key(settings.pseudonym_key)
-    for directory in (settings.sources, settings.snapshots, settings.consent):
+    for directory in (settings.sources, settings.snapshots):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not settings.database.exists():
         create_journal(settings.database)
+    upgrade_records(settings)
     with _journal(settings) as journal:
         _adopt(settings, journal, declared)
     written = write_settings(home, declarations=declarations, others=others)
     return settings.pseudonym_key, settings.database, settings.sources.parent, written
+
+
+@dataclass(frozen=True)
+class LoadedConsents:
+    """What a load of decisions did; exact, for data stewards only."""
+
+    digest: str
+    """Of what holds afterwards."""
+    new: int
+    known_before: int
+
+
+@dataclass(frozen=True)
+class ConsentCounts:
+    """What holds of all students at a moment; exact, for data stewards only."""
+
+    digest: str
+    at: datetime
+    agreed: Mapping[Scope, int]
+    """How many students agreed, by scope."""
 
 
 @dataclass(frozen=True)
@@ -131,21 +162,123 @@ class Steward:
             self._journal.append("load", {"source": report.source, "load": report.load_id})
         return report
 
-    def load_consents(self, file: Path) -> ConsentState:
-        """Load the consent table, which replaces the one before.
+    def load_consents(self, file: Path) -> "LoadedConsents":
+        """Write the registry's decisions to the register, all or nothing; once, if given again.
 
         Raises:
-            IngestError: the file is not as it must be; the table before stands.
+            IngestError: the file is not as it must be; nothing was written.
             DeclarationError: no source declares students.
         """
+        from dpanalytics.consent.decisions import read_decisions  # noqa: PLC0415 (slow)
+
+        register, now = self._register(), utc_now()
+        decisions = read_decisions(
+            file, self._pseudonymiser(self._students()), texts=self._texts(), now=now
+        )
+        with self._records() as records, records.writing() as connection:
+            new = register.load(connection, decisions)
+            digest = register.state_of_all(connection, at=utc_now()).digest
+        return LoadedConsents(digest, new=new, known_before=len(decisions) - new)
+
+    def consent_state(self, at: datetime | None = None) -> "ConsentCounts":
+        """How many students agreed to what at a moment; now, by default. For data stewards only."""
+        moment = at or utc_now()
+        with self._records() as records, records.reading() as connection:
+            state = self._register().state_of_all(connection, at=moment)
+        agreed = {scope: students.height for scope, students in state.agreed.items()}
+        return ConsentCounts(state.digest, moment, agreed)
+
+    def campaign(self, academic_year: str) -> Campaign:
+        """A declared campaign.
+
+        Raises:
+            RequestError: there is none of that year.
+        """
+        declared = self.declarations.consent_policy.campaigns
+        for campaign in declared:
+            if campaign.academic_year == academic_year:
+                return campaign
+        years = ", ".join(campaign.academic_year for campaign in declared) or "none"
+        raise RequestError(f"no campaign of {academic_year!r}; declared are {years}")
+
+    def open_campaign(self, academic_year: str, students: Path) -> "CampaignCounts":
+        """Note whom the registry asks; its list has one column, `student`.
+
+        Raises:
+            IngestError: the list is not as it must be.
+            ConsentError: the campaign opens on a later day.
+        """
+        campaign, listed = self.campaign(academic_year), self._listed(students)
+        with self._records() as records, records.writing() as connection:
+            campaigns = self._campaigns()
+            campaigns.open(connection, campaign, [pseudonym for _, pseudonym in listed])
+            return campaigns.counts(connection, campaign)
+
+    def campaign_counts(self, academic_year: str) -> "CampaignCounts":
+        """How a campaign stands today; exact, for data stewards only."""
+        campaign = self.campaign(academic_year)
+        with self._records() as records, records.reading() as connection:
+            return self._campaigns().counts(connection, campaign)
+
+    def remind(self, academic_year: str, students: Path, target: Path) -> int:
+        """Write those of the registry's list who are to be reminded today to a new file; how many.
+
+        The vault stays closed: no identifier comes out that did not come in. Killed before the
+        end, it leaves a file and no note of reminders, and can be given again.
+
+        Raises:
+            IngestError: the list is not as it must be, or the file can't be written.
+        """
+        campaign, listed = self.campaign(academic_year), self._listed(students)
+        with self._records() as records, records.writing() as connection:
+            campaigns = self._campaigns()
+            standing = campaigns.standing(connection, campaign)
+            due = [
+                (identifier, pseudonym)
+                for identifier, pseudonym in listed
+                if pseudonym in standing and standing[pseudonym].reminder_due
+            ]
+            _write_students(target, [identifier for identifier, _ in due])
+            campaigns.reminded(connection, campaign, [pseudonym for _, pseudonym in due])
+        return len(due)
+
+    def _listed(self, students: Path) -> tuple[tuple[str, bytes], ...]:
+        from dpanalytics.consent.decisions import read_students  # noqa: PLC0415 (slow)
+
+        return read_students(students, self._pseudonymiser(self._students()))
+
+    def _students(self) -> str:
         spaces = {s.students for s in self.declarations.sources.values() if s.students}
         if len(spaces) != 1:
             raise DeclarationError(
                 f"consents need one identifier space of students; the sources declare {len(spaces)}"
             )
-        state = ConsentTable(self._settings.consent).load(file, self._pseudonymiser(spaces.pop()))
-        self._journal.append("consent", {"state": state.digest})
-        return state
+        return spaces.pop()
+
+    def _texts(self) -> Texts:
+        return texts_of(self.declarations.consent_texts.values())
+
+    def _register(self) -> "ConsentRegister":
+        from dpanalytics.consent.register import ConsentRegister  # noqa: PLC0415 (slow)
+
+        return ConsentRegister(
+            texts=self._texts(),
+            policy=self.declarations.consent_policy,
+            journal=self._journal,
+            clock=utc_now,
+        )
+
+    def _campaigns(self) -> "Campaigns":
+        from dpanalytics.consent.campaigns import Campaigns  # noqa: PLC0415 (slow)
+
+        return Campaigns(
+            self._register(), texts=self._texts(), journal=self._journal, clock=utc_now
+        )
+
+    def _records(self) -> "Records":
+        from dpanalytics.records.transactions import open_records  # noqa: PLC0415 (slow)
+
+        return open_records(self._settings)
 
     def build(self, views: Sequence[str] = ()) -> Iterator[SnapshotReport]:
         """Build a snapshot of every academic year of these views, or of all.
@@ -157,17 +290,22 @@ class Steward:
         known = self.declarations.views
         if unknown := [name for name in views if name not in known]:
             raise RequestError(f"no view {unknown[0]!r}; declared are {', '.join(sorted(known))}")
-        consents = ConsentTable(self._settings.consent)
+        strict = self.declarations.consent_policy.reach_of_refusal == "combined_views"
+        wanted = [known[name] for name in views or sorted(known)]
+        consents = None
+        if strict and any(checked.combines for checked in wanted):
+            with self._records() as records, records.reading() as connection:
+                consents = self._register().state_of_all(connection, at=utc_now())
         for name in views or sorted(known):
             checked = known[name]
-            combining = checked.combines
             snapshots = SnapshotStore(self._settings.snapshots)
             reports = build_snapshots(
                 checked,
                 sources=SourceStore(self._settings.sources),
                 declared_sources=self.declarations.sources,
-                consenting=consents.consenting(Scope.COMBINE_SOURCES) if combining else None,
-                consent_state=consents.state.digest if combining else None,
+                consenting=consents.agreed[Scope.COMBINE_SOURCES].lazy() if consents else None,
+                consent_state=consents.digest if consents else None,
+                refusal_reaches=strict,
                 snapshots=snapshots,
                 clock=utc_now,
                 seed=secrets.randbits(64),
@@ -187,6 +325,20 @@ class Steward:
 
     def _pseudonymiser(self, students: str) -> Pseudonymiser:
         return Pseudonymiser(read_key(self._settings.pseudonym_key), students=students)
+
+
+def _write_students(target: Path, identifiers: Sequence[str]) -> None:
+    """Write identifiers to a new file, mode 0600, on the disk when this returns."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(target, flags, 0o600), "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["student"])
+            writer.writerows([identifier] for identifier in identifiers)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise IngestError(f"{target.name}: can't be written: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -21,10 +21,12 @@ from dpanalytics.schema.declared import read_declarations
 
 ROOT = Path(__file__).parents[2]
 
+TODAY = date(2026, 10, 20)
+
 
 @pytest.fixture(scope="module")
 def university(tmp_path_factory: pytest.TempPathFactory) -> University:
-    return write_university(tmp_path_factory.mktemp("university"), students=4_000, clicks=40_000)
+    return write_university(tmp_path_factory.mktemp("university"), today=TODAY, students=4_000, clicks=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +48,15 @@ PRESENTATION = ["code_module", "code_presentation"]
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     first, second = (
-        write_university(tmp_path / name, students=300, clicks=1_000, seed=7) for name in "ab"
+        write_university(tmp_path / name, today=TODAY, students=300, clicks=1_000, seed=7)
+        for name in "ab"
     )
     assert list(_digests(first)) == list(_digests(second))
 
 
 def test_another_seed_makes_another_university(tmp_path: Path) -> None:
     first, second = (
-        write_university(tmp_path / str(seed), students=300, clicks=1_000, seed=seed)
+        write_university(tmp_path / str(seed), today=TODAY, students=300, clicks=1_000, seed=seed)
         for seed in (7, 8)
     )
     same = set(_digests(first)) & set(_digests(second))
@@ -62,7 +65,7 @@ def test_another_seed_makes_another_university(tmp_path: Path) -> None:
 
 def test_more_clicks_leave_the_students_as_they_are(tmp_path: Path) -> None:
     few, many = (
-        write_university(tmp_path / str(rows), students=300, clicks=rows, seed=7)
+        write_university(tmp_path / str(rows), today=TODAY, students=300, clicks=rows, seed=7)
         for rows in (10, 1_000)
     )
     for one, other in zip(few.files[:-1], many.files[:-1], strict=True):
@@ -197,7 +200,8 @@ def test_four_in_five_agree_to_combining_and_some_never_decide(
     assert 0.90 < len(last) / 4_000 < 0.99
     assert len(consents) > len(last)  # some change their minds
     assert not consents.select("student", "decided_on").is_duplicated().any()
-    assert consents["decided_on"].max() < date(2015, 1, 1)
+    assert consents["decided_on"].max() < TODAY
+    assert consents["decided_on"].min() > TODAY - timedelta(days=101)
     assert set(consents["special_category"]) == {"yes", "no"}
     assert last.join(
         tables["studentInfo"], left_on="student", right_on="id_student", how="anti"
@@ -208,8 +212,8 @@ def test_consents_are_made_up_for_given_students_and_say_so(
     university: University, tmp_path: Path
 ) -> None:
     source = next(path for path in university.files if path.stem == "studentInfo")
-    first = write_consents(source, tmp_path / "a" / "consents.csv", seed=1)
-    second = write_consents(source, tmp_path / "b" / "consents.csv", seed=1)
+    first = write_consents(source, tmp_path / "a" / "consents.csv", today=TODAY, seed=1)
+    second = write_consents(source, tmp_path / "b" / "consents.csv", today=TODAY, seed=1)
     assert first.read_bytes() == second.read_bytes()
     assert "made up" in (tmp_path / "a" / MARKER).read_text("utf-8")
     known = pl.read_csv(source, columns=["id_student"])
@@ -221,20 +225,20 @@ def test_a_file_without_students_is_refused_without_its_values(tmp_path: Path) -
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("name\nAda Lovelace\n")
     with pytest.raises(IngestError) as refusal:
-        write_consents(wrong, tmp_path / "consents.csv")
+        write_consents(wrong, tmp_path / "consents.csv", today=TODAY)
     assert "Ada" not in str(refusal.value)
     assert not (tmp_path / "consents.csv").exists()
     with pytest.raises(IngestError):
-        write_consents(tmp_path / "absent.csv", tmp_path / "consents.csv")
+        write_consents(tmp_path / "absent.csv", tmp_path / "consents.csv", today=TODAY)
 
 
 @pytest.mark.parametrize(("students", "clicks", "seed"), [(99, 0, 0), (100, -1, 0), (100, 0, -1)])
 def test_a_size_too_small_is_refused(tmp_path: Path, students: int, clicks: int, seed: int) -> None:
     with pytest.raises(ValueError, match="must be at least"):
-        write_university(tmp_path, students=students, clicks=clicks, seed=seed)
+        write_university(tmp_path, today=TODAY, students=students, clicks=clicks, seed=seed)
 
 
 def test_a_university_where_nobody_clicks_can_be_written(tmp_path: Path) -> None:
-    small = write_university(tmp_path, students=100, clicks=0)
+    small = write_university(tmp_path, today=TODAY, students=100, clicks=0)
     assert small.clicks == 0
     assert small.files[-1].read_text("utf-8").count("\n") == 1

@@ -11,6 +11,7 @@ docs/design/0007-quantiles.md explains.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def home(oulad_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         combine_sources=pl.lit("yes"),
         individual_support=pl.lit("no"),
         special_category=pl.lit("no"),
-        decided_on=pl.lit("2013-01-01"),
+        decided_on=pl.lit(datetime.now(UTC).date().isoformat()),
     ).write_csv(consents)
     with open_steward(load_settings(home, environ={})) as steward:
         for source, name in FILES.items():

@@ -27,8 +27,8 @@ READABLE = {
 }
 CALLABLE = {
     "macro": {"debit", "record", "append_refusal"},
-    "micro": {"append_refusal"},
-    "steward": {"adopt", "append", "append_refusal", "restored"},
+    "micro": {"append_refusal", "append_decision"},
+    "steward": {"adopt", "append", "append_refusal", "append_decision", "restored"},
     "auditor": set[str](),
 }
 

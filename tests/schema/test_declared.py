@@ -232,10 +232,11 @@ def test_p4_5_a_case_that_does_not_hold_together_is_refused(root, old, new, reas
 
 
 def test_without_folders_for_the_micro_door_nothing_is_open(root):
-    for folder in ("indicators", "consent", "vault"):
+    for folder in ("indicators", "programmes", "consent", "vault"):
         shutil.rmtree(root / "schemas" / folder)
     declared = read_declarations(root)
     assert not declared.indicators
+    assert not declared.programmes
     assert not declared.consent_texts
     assert declared.basis is declared.identities is None
     assert declared.consent_policy == STRICTEST
@@ -302,6 +303,7 @@ def test_each_declaration_names_the_json_schema_that_editors_use(path):
         "views": "view",
         "cases": "case",
         "indicators": "indicator",
+        "programmes": "programme",
         "consent": "consent_text",
         "budgets": "consumer",
     }

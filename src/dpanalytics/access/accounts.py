@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from dpanalytics.access.principal import Principal
 from dpanalytics.errors import ConfigurationError, RequestError
-from dpanalytics.schema.access import Role
+from dpanalytics.schema.access import ClaimValue, Role
 from dpanalytics.schema.budget import ConsumerName
 
 LOCAL = "urn:dpanalytics:local"
@@ -61,13 +62,25 @@ class LocalAccount(BaseModel):
     """Argon2id hash, with its salt and parameters."""
     roles: tuple[Role, ...] = ()
     consumers: tuple[ConsumerName, ...] = ()
+    entitlements: tuple[ClaimValue, ...] = ()
+    """Entitlement values that it counts as holding; programmes name them."""
+    trained_on: date | None = None
+    """Day of the latest training in learner analytics."""
 
     @property
     def principal(self) -> Principal:
         """The person who signs in with it."""
         committee = {Role.COMMITTEE} if self.consumers else set()
         roles = frozenset(self.roles) - {Role.COMMITTEE} | committee
-        return Principal(LOCAL, self.name, roles, frozenset(self.consumers))
+        return Principal(
+            LOCAL,
+            self.name,
+            roles,
+            frozenset(self.consumers),
+            entitlements=frozenset(self.entitlements),
+            trained_on=self.trained_on,
+            name=self.name,
+        )
 
 
 class _Accounts(BaseModel):
@@ -84,6 +97,8 @@ def add_account(
     password: str,
     roles: Sequence[str] = (),
     consumers: Sequence[str] = (),
+    entitlements: Sequence[str] = (),
+    trained_on: date | None = None,
     declared_consumers: Sequence[str],
     hasher: Hasher | None = None,
 ) -> LocalAccount:
@@ -96,6 +111,8 @@ def add_account(
         password: Its password, of `MIN_PASSWORD` characters or more.
         roles: Names of roles; committee is left to `consumers`.
         consumers: Names of consumers that it may ask as.
+        entitlements: Values that programmes name; they give no role by themselves.
+        trained_on: Day of the latest training in learner analytics.
         declared_consumers: The only ones there are.
         hasher: Argon2id with its usual cost when not given.
 
@@ -126,6 +143,8 @@ def add_account(
             password=hashed,
             roles=tuple(Role(role) for role in dict.fromkeys(roles)),
             consumers=tuple(dict.fromkeys(consumers)),
+            entitlements=tuple(dict.fromkeys(entitlements)),
+            trained_on=trained_on,
         )
     except ValidationError:
         raise RequestError(

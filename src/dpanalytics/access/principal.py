@@ -30,9 +30,9 @@ class Principal:
     roles: frozenset[Role]
     consumers: frozenset[str]
     """Declared consumers that the person may ask as."""
-    entitlements: frozenset[str] = frozenset()
+    entitlements: frozenset[str] = field(default=frozenset(), compare=False)
     """Declared entitlement values that the person holds; programmes name them."""
-    trained_on: date | None = None
+    trained_on: date | None = field(default=None, compare=False)
     """Day of the latest training in learner analytics, as the sign-in tells it."""
     name: str | None = field(default=None, repr=False, compare=False)
     """What a student is told of who saw their name; entitles to nothing."""

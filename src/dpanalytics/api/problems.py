@@ -176,6 +176,19 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
         "about a moment to come. Nothing was written.",
         "Read the text in force, and decide on its version.",
     ),
+    errors.DisclosureRefused: Kind(
+        409,
+        "Not now",
+        "The programme or the case does not allow it: it has ended, is not approved, or is at "
+        "another step. Nobody was shown.",
+        "The detail says what is missing.",
+    ),
+    errors.CaseMissing: Kind(
+        404,
+        "No such case",
+        "No case under that id is the asker's. Whether it is another's is not told.",
+        "Look at the list of one's own cases.",
+    ),
     errors.JournalError: Kind(
         503,
         "Journal not available",

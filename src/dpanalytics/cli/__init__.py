@@ -2,7 +2,8 @@
 
 | file | whose commands |
 |---|---|
-| stewards.py | data stewards: homes, declarations, loads, consents, snapshots |
+| stewards.py | data stewards: homes, declarations, loads, snapshots |
+| consents.py | data stewards: decisions of students, the yearly campaign |
 | committee.py | who asks: views, estimates, answers, budgets |
 | auditors.py | auditors: the journal |
 | accounts.py | local accounts, for demonstrations |
@@ -17,7 +18,7 @@ from typing import NoReturn
 
 import typer
 
-from dpanalytics.cli import accounts, auditors, committee, operators, stewards
+from dpanalytics.cli import accounts, auditors, committee, consents, operators, stewards
 from dpanalytics.errors import DpAnalyticsError
 
 app = typer.Typer(
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (stewards, committee, auditors, accounts, operators):
+for group in (stewards, consents, committee, auditors, accounts, operators):
     app.add_typer(group.app)
 
 

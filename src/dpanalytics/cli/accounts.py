@@ -1,6 +1,7 @@
 """Commands of local accounts, for demonstrations and small set-ups."""
 
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -30,6 +31,14 @@ def account_add(
         list[str] | None,
         typer.Option("--consumer", help="A consumer it may ask as; may be repeated."),
     ] = None,
+    entitlement: Annotated[
+        list[str] | None,
+        typer.Option("--entitlement", help="An entitlement that a programme names; repeatable."),
+    ] = None,
+    trained_on: Annotated[
+        datetime | None,
+        typer.Option("--trained-on", formats=["%Y-%m-%d"], help="Day of its latest training."),
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Add a local account; its password is asked for, or is the first line of the input."""
@@ -44,6 +53,8 @@ def account_add(
         password=_password(),
         roles=role or (),
         consumers=consumer or (),
+        entitlements=entitlement or (),
+        trained_on=trained_on.date() if trained_on is not None else None,
         declared_consumers=tuple(declared.consumers),
     )
     out.print(f"added {added.name}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands of data stewards: homes, declarations, loads, consents and snapshots."""
+"""Commands of data stewards: homes, declarations, loads and snapshots."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,7 @@ from dpanalytics.terminal import console, table_of
 
 app = typer.Typer()
 declarations = typer.Typer(help="Check declarations and write their JSON Schemas.")
-consent = typer.Typer(help="The consent table.")
 app.add_typer(declarations, name="declarations")
-app.add_typer(consent, name="consent")
 
 
 @app.command()
@@ -89,17 +87,6 @@ def load(
         out.print(f"  column {column} not kept: special category, no approved case (policy 4.5)")
 
 
-@consent.command("load")
-def consent_load(
-    file: Annotated[Path, typer.Argument(help="CSV file with the decisions of students.")],
-    home: HomeOption = None,
-) -> None:
-    """Load the consent table from CSV; it replaces the one before."""
-    with wiring.open_steward(settings_of(home)) as steward:
-        state = steward.load_consents(file)
-    out.print(f"consents loaded, state {state.digest[:16]}; they take effect at the next snapshot")
-
-
 @app.command()
 def snapshot(
     views: Annotated[list[str] | None, typer.Argument(help="Views; all by default.")] = None,
@@ -114,6 +101,8 @@ def snapshot(
             f"({report.snapshot.population}), {report.seconds:.1f} s",
             soft_wrap=True,
         )
+        if report.snapshot.consent_state is not None:
+            out.print(f"  consents: state {report.snapshot.consent_state[:16]}")
         for reason, rows in report.dropped.items():
             if rows:
                 out.print(f"  left out {rows:,} rows: {reason}")

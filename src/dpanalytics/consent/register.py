@@ -6,9 +6,9 @@ Everything here takes part in the caller's transaction (`records` room), with th
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -34,16 +34,14 @@ from sqlalchemy import (
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.terms import (
     Action,
-    Asked,
     Channel,
     ConsentEvent,
     Standing,
     Texts,
-    campaign_state,
     state_at,
 )
 from dpanalytics.errors import ConsentError
-from dpanalytics.schema.consenttext import Campaign, ConsentPolicy
+from dpanalytics.schema.consenttext import ConsentPolicy
 
 METADATA = MetaData()
 
@@ -133,15 +131,6 @@ class ConsentState:
     """Who agreed: pseudonyms in a column `student`, each once, rising."""
     decided: bool
     """Whether the register held any decision by then."""
-
-
-@dataclass(frozen=True)
-class CampaignCounts:
-    """How a campaign stands; exact, for data stewards only."""
-
-    asked: int
-    answered: int
-    reminder_due: int
 
 
 class ConsentRegister:
@@ -310,7 +299,7 @@ class ConsentRegister:
         """What holds of all students at a moment, by what was written then."""
         agreed: dict[Scope, list[bytes]] = {scope: [] for scope in Scope}
         digest, decided = hashlib.sha256(), False
-        for student, events in self._by_student(connection, at=_text_of(at)):
+        for student, events in self.by_student(connection, at=at):
             decided = True
             standings = state_at(events, at, texts=self._texts, policy=self._policy)
             marks = "".join("yn"[not standings[scope].in_force] for scope in Scope)
@@ -325,10 +314,11 @@ class ConsentRegister:
             decided=decided,
         )
 
-    def _by_student(
-        self, connection: Connection, *, at: str
+    def by_student(
+        self, connection: Connection, *, at: datetime
     ) -> Iterator[tuple[bytes, list[ConsentEvent]]]:
-        events = self._events(connection, _EVENTS, at=at)
+        """Decisions by then of each student who decided, in the order of pseudonyms."""
+        events = self._events(connection, _EVENTS, at=_text_of(at))
         for student, group in groupby(events, key=lambda event: event[0]):
             yield student, [event for _, event in group]
 
@@ -337,101 +327,6 @@ class ConsentRegister:
     ) -> Iterator[tuple[bytes, ConsentEvent]]:
         for row in connection.execute(statement, wanted):
             yield bytes(row[0]), _event_of(row)
-
-    # Campaigns
-
-    def open_campaign(
-        self, connection: Connection, campaign: Campaign, students: Collection[bytes]
-    ) -> int:
-        """Note who is asked; how many are new. It can be given again with who came later.
-
-        Raises:
-            ConsentError: the campaign opens on a later day.
-        """
-        today = self._today()
-        if today < campaign.opens:
-            raise ConsentError(
-                f"campaign {campaign.academic_year}: opens on {campaign.opens.isoformat()}"
-            )
-        new = set(students) - self.asked(connection, campaign)
-        if new:
-            connection.execute(
-                insert(ASKED),
-                [
-                    {
-                        "academic_year": campaign.academic_year,
-                        "pseudonym": student,
-                        "asked_on": today.isoformat(),
-                    }
-                    for student in sorted(new)
-                ],
-            )
-            self._tell(
-                connection,
-                "campaign",
-                {"academic_year": campaign.academic_year, "step": "opened"},
-            )
-        return len(new)
-
-    def asked(self, connection: Connection, campaign: Campaign) -> set[bytes]:
-        """Who is asked."""
-        statement = select(ASKED.c.pseudonym).where(ASKED.c.academic_year == campaign.academic_year)
-        return {bytes(student) for student in connection.execute(statement).scalars()}
-
-    def campaign(self, connection: Connection, campaign: Campaign) -> Mapping[bytes, Asked]:
-        """How each student who is asked stands to the question, today."""
-        today = self._today()
-        statement = select(REMINDER.c.pseudonym, REMINDER.c.reminded_on).where(
-            REMINDER.c.academic_year == campaign.academic_year
-        )
-        reminded: dict[bytes, list[date]] = {}
-        for student, day in connection.execute(statement):
-            reminded.setdefault(bytes(student), []).append(date.fromisoformat(day))
-        events = dict(self._by_student(connection, at=_END_OF_TIME))
-        return {
-            student: campaign_state(
-                campaign,
-                events.get(student, ()),
-                today=today,
-                registered=True,
-                reminded=reminded.get(student, ()),
-                texts=self._texts,
-            )
-            for student in sorted(self.asked(connection, campaign))
-        }
-
-    def counts(self, connection: Connection, campaign: Campaign) -> CampaignCounts:
-        """How a campaign stands today."""
-        all_asked = self.campaign(connection, campaign).values()
-        return CampaignCounts(
-            asked=len(all_asked),
-            answered=sum(asked.answered for asked in all_asked),
-            reminder_due=sum(asked.reminder_due for asked in all_asked),
-        )
-
-    def reminded(
-        self, connection: Connection, campaign: Campaign, students: Collection[bytes]
-    ) -> None:
-        """Note that these students are reminded today."""
-        if not students:
-            return
-        connection.execute(
-            insert(REMINDER),
-            [
-                {
-                    "academic_year": campaign.academic_year,
-                    "pseudonym": student,
-                    "reminded_on": self._today().isoformat(),
-                }
-                for student in sorted(students)
-            ],
-        )
-        self._tell(
-            connection, "campaign", {"academic_year": campaign.academic_year, "step": "reminded"}
-        )
-
-    def _today(self) -> date:
-        return self._clock().astimezone(UTC).date()
 
     # Other pseudonyms, and none
 
@@ -454,7 +349,7 @@ class ConsentRegister:
 
 
 def _event_of(row: Row[Any]) -> ConsentEvent:
-    scope, action, decided_at, actor, channel, text_version = row[1:]
+    _, scope, action, decided_at, actor, channel, text_version = tuple(row)
     return ConsentEvent(
         Scope(scope),
         Action(action),

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -128,7 +129,8 @@ def play(
 def _real(out: Console, home: Path, oulad: Path) -> Path:
     _head(out, "The university: the real OULAD files, with consents made up from a seed")
     (home / "consents").mkdir()
-    write_consents(oulad / FILES["student_info"], home / "consents" / "consents.csv")
+    decided = home / "consents" / "consents.csv"
+    write_consents(oulad / FILES["student_info"], decided, today=_today())
     return oulad
 
 
@@ -136,13 +138,17 @@ def _made_up(out: Console, home: Path, *, students: int, clicks: int) -> Path:
     _head(out, "The university: SYNTHETIC, made up from a seed; no real student is in it")
     directory = home / "university"
     with out.status("writing its files"):
-        made = write_university(directory, students=students, clicks=clicks)
+        made = write_university(directory, today=_today(), students=students, clicks=clicks)
     out.print(
         f"  {made.students:,} students, {made.enrolments:,} enrolments, {made.clicks:,} click rows",
     )
     (home / "consents").mkdir()
     (directory / "consents.csv").replace(home / "consents" / "consents.csv")
     return directory
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _load(out: Console, settings: Settings, files: Path, consents: Path) -> None:
@@ -155,8 +161,8 @@ def _load(out: Console, settings: Settings, files: Path, consents: Path) -> None
                 f"  {source}: {report.rows_kept:,} rows kept, {refused:,} refused, "
                 f"{report.seconds:.1f} s",
             )
-        state = steward.load_consents(consents)
-        out.print(f"  consents: state {state.digest[:12]}")
+        loaded = steward.load_consents(consents)
+        out.print(f"  consents: {loaded.new:,} decisions, state {loaded.digest[:12]}")
 
 
 def _build(out: Console, settings: Settings) -> None:

@@ -7,7 +7,7 @@ OULAD's authors report.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 import numpy as np
@@ -214,11 +214,11 @@ def draw_clicks(
     )
 
 
-def draw_consents(rng: np.random.Generator, identifiers: pl.Series) -> pl.DataFrame:
-    """Decisions by students: four in five end up agreeing to combining; a few never decide."""
+def draw_consents(rng: np.random.Generator, identifiers: pl.Series, *, today: date) -> pl.DataFrame:
+    """Decisions by students in the last hundred days; four in five end up agreeing to combining."""
     count = len(identifiers)
     combining = rng.random(count) < 0.86
-    decided = rng.integers(0, 640, count)
+    decided = rng.integers(0, 70, count)
     first = pl.DataFrame(
         {
             "student": identifiers,
@@ -241,7 +241,7 @@ def draw_consents(rng: np.random.Generator, identifiers: pl.Series) -> pl.DataFr
                 pl.when(scope).then(pl.lit("yes")).otherwise(pl.lit("no")).alias(scope)
                 for scope in scopes
             ),
-            decided_on=pl.lit(date(2012, 10, 1)) + pl.duration(days="decided_on"),
+            decided_on=pl.lit(today - timedelta(days=100)) + pl.duration(days="decided_on"),
         )
     )
 

@@ -7,6 +7,7 @@ loads the other.
 """
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -52,12 +53,18 @@ class University:
 
 
 def write_university(
-    directory: Path, *, students: int = 30_000, clicks: int = 1_000_000, seed: int = 2013
+    directory: Path,
+    *,
+    today: date,
+    students: int = 30_000,
+    clicks: int = 1_000_000,
+    seed: int = 2013,
 ) -> University:
-    """Write a university that does not exist; the same seed and sizes write the same bytes.
+    """Write a university that does not exist; the same day, seed and sizes write the same bytes.
 
     Args:
         directory: Made where it is missing; files of the same names are written over.
+        today: Before which students decided about consent; an old decision would have lapsed.
         students: Distinct students, 100 or more; there are about an eighth more enrolments.
         clicks: Rows of clicks.
         seed: Not below 0.
@@ -108,7 +115,7 @@ def write_university(
         "studentVle": _visits(visits, who, curriculum),
     }
     files = tuple(_write(table, directory / f"{name}.csv") for name, table in tables.items())
-    consents = draw_consents(agreed, pl.Series(population.identifier))
+    consents = draw_consents(agreed, pl.Series(population.identifier), today=today)
     consents.write_csv(directory / CONSENTS)
     return University(
         directory=directory,
@@ -121,7 +128,7 @@ def write_university(
     )
 
 
-def write_consents(students_csv: Path, target: Path, *, seed: int = 2013) -> Path:
+def write_consents(students_csv: Path, target: Path, *, today: date, seed: int = 2013) -> Path:
     """Make up consents for the students of a real `studentInfo.csv`, and say so in a file beside.
 
     Raises:
@@ -137,7 +144,7 @@ def write_consents(students_csv: Path, target: Path, *, seed: int = 2013) -> Pat
         f"The decisions in {target.name} are made up (seed {seed}); no student took them.\n",
         encoding="utf-8",
     )
-    draw_consents(np.random.default_rng(seed), identifiers).write_csv(target)
+    draw_consents(np.random.default_rng(seed), identifiers, today=today).write_csv(target)
     return target
 
 

@@ -140,7 +140,7 @@ class CsvReader:
                 schema=types,
                 separator=self._form.delimiter,
                 quote_char=quote if quote and quote.encode() in block else None,
-                null_values=None if types is self._texts else self._missing_numbers,
+                null_values=None if types is self._texts else self._missing_numbers or None,
                 missing_utf8_is_empty_string=True,
                 n_threads=1,
                 rechunk=False,

@@ -10,11 +10,12 @@
 | rows.py | rows of the tables as values |
 | journal.py | debit, record, adopt, append: one transaction each |
 | evidence.py | all that a journal holds, read without believing it |
-| offline.py | the check of an export, and the replay of entries: one file that imports nothing else |
+| offline.py | the check of an export, and the replay of entries; imports nothing of ours |
 | verify.py | the check of a whole journal, from its data alone |
 | note.py | signed notes, after C2SP (pure) |
 | checkpoint.py | size and root of the journal as a signed note, and cosignatures (pure) |
 | checkpoints.py | the checkpoints that were signed, kept and never contradicted |
+| audit.py | entries, totals, proofs: what auditors look up |
 | archive.py | files of declarations that were adopted, by their digest |
 | export.py | the journal as files for an auditor |
 | transfer.py | a journal as lines of text, and made of them again in any engine |

@@ -71,6 +71,13 @@ class Archive:
             place += 8 + length
         return dict(zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True))
 
+
+class Kept:
+    """A directory of files that are kept for good, declarations or checkpoints, to be copied."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
     def standing(self) -> tuple[Path, ...]:
-        """Its files; to be copied elsewhere."""
-        return tuple(sorted(self._directory.glob("[0-9a-f]*")))
+        """The files; none where there is no directory yet."""
+        return tuple(sorted(self._directory.glob("[!.]*")))

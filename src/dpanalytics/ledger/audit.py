@@ -60,7 +60,7 @@ class Filter:
     """In UTC; entries of that moment are not."""
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in Kind:
+        if self.kind is not None and self.kind not in set(Kind):
             raise RequestError(f"no kind {self.kind[:80]!r}; must be one of {', '.join(Kind)}")
         for moment in (self.since, self.until):
             if moment is not None:

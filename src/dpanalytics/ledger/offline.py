@@ -582,11 +582,12 @@ class Manifest:
     @classmethod
     def parse(cls, text: bytes) -> "Manifest":
         """Raises ValueError where it is none."""
-        told = json.loads(text)
+        told = parse(text.removesuffix(b"\n"))
         try:
             left, right = (tuple(map(bytes.fromhex, told[side])) for side in ("left", "right"))
             manifest = cls(told["first"], told["end"], left, right, told["files"])
-            whole = manifest.text == text and 0 <= manifest.first <= manifest.end <= MAX_INTEGER
+            numbers = type(manifest.first), type(manifest.end)
+            whole = manifest.text == text and numbers == (int, int) and manifest.first >= 0
         except (KeyError, TypeError, AttributeError):
             whole = False
         if not whole or any(len(hashed) != 32 for hashed in (*left, *right)):
@@ -666,6 +667,11 @@ def check_export(export: Path, *, keys: Sequence[PublicKey], pin: bytes | None =
     # 4. The checkpoint that was kept.
     if pinned is not None:
         _report_pin(report, walk, head, pinned)
+    else:
+        report.unproved.append(
+            "that nobody rewrote it, or keeps another for others: keep this checkpoint, compare it "
+            "with what others were given, and give the last one that you kept (--pin)"
+        )
     # 5. What belongs to entries: declarations in force, answers.
     _report_declarations(report, export, manifest, walk.replay)
     _report_answers(report, export, manifest, walk.replay)
@@ -685,21 +691,26 @@ CANT = (
 def _wrong_files(export: Path, manifest: Manifest) -> Iterator[Fault]:
     """Files that are missing, changed, or not of the export."""
     for name, digest in manifest.files.items():
-        if ".." in name.split("/") or name.startswith("/"):
-            yield Fault(None, f"{name[:80]}: a file elsewhere")
-            continue
-        try:
-            with (export / name).open("rb") as file:
-                whole = hashlib.file_digest(file, "sha256").hexdigest() == digest
-        except (OSError, ValueError):
-            yield Fault(None, f"{name[:80]}: is missing or can't be read")
-            continue
-        if not whole:
-            yield from _changed_entries(export, name)
-            yield Fault(None, f"{name}: is not the file that the manifest tells of")
+        yield from wrong_file(export, name, digest)
     there = {str(path.relative_to(export)) for path in export.rglob("*") if not path.is_dir()}
     for name in sorted(there - manifest.files.keys() - {MANIFEST}):
         yield Fault(None, f"{name[:80]}: is not of the export")
+
+
+def wrong_file(export: Path, name: str, digest: str) -> Iterator[Fault]:
+    """What is wrong with one file of an export, which should have this SHA-256 in hex."""
+    if ".." in name.split("/") or name.startswith("/"):
+        yield Fault(None, f"{name[:80]}: a file elsewhere")
+        return
+    try:
+        with (export / name).open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except (OSError, ValueError):
+        yield Fault(None, f"{name[:80]}: is missing or can't be read")
+        return
+    if not whole:
+        yield from _changed_entries(export, name)
+        yield Fault(None, f"{name}: is not the file that the manifest tells of")
 
 
 def _changed_entries(export: Path, name: str) -> Iterator[Fault]:

@@ -52,7 +52,7 @@ FROM ledger.entry AS paid
 LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
 LEFT JOIN ledger.release AS kept
   ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
-WHERE paid.kind = 'debit' AND paid.question = %s AND paid.consumer = %s
+WHERE paid.kind = 'debit' AND paid.question = %s AND paid.consumer || '' = %s
 """,
     debits="""
 SELECT paid.body, written.body

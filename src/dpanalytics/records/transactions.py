@@ -18,7 +18,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from dpanalytics.database import BUSY_SECONDS, connect
+from dpanalytics.database import APPLICATION_ID, BUSY_SECONDS, connect
 from dpanalytics.errors import ConfigurationError, JournalError
 from dpanalytics.settings import Settings
 
@@ -286,6 +286,7 @@ def attached(
         if not path.is_file():
             raise ConfigurationError(f"{path}: no such database; run: dpanalytics upgrade")
     connection = connect(journal, busy_seconds=busy_seconds)
+    path = journal
     try:
         for schema, path in zip(ATTACHED, (register, vault), strict=True):
             named = f"{path.absolute().as_uri()}?mode=rw"
@@ -294,10 +295,13 @@ def attached(
             if mode != "truncate":
                 raise ConfigurationError(f"{path}: journal mode {mode}; must be truncate")
             connection.execute(f"PRAGMA {schema}.synchronous = FULL")
+            (application,) = connection.execute(f"PRAGMA {schema}.application_id").fetchone()
+            if application not in (APPLICATION_ID, 0):  # 0: a vault that was made by itself
+                raise ConfigurationError(f"{path}: is not a database of dpanalytics")
         connection.execute("PRAGMA secure_delete = ON")
     except sqlite3.Error as error:
         connection.close()
-        raise ConfigurationError(f"{register.parent}: can't be opened: {error}") from error
+        raise ConfigurationError(f"{path}: can't be opened: {error}") from error
     except BaseException:
         connection.close()
         raise

@@ -6,8 +6,9 @@ act, and until when. Pure; `declared.py` reads the files under schemas/programme
 
 import hashlib
 import json
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -42,6 +43,10 @@ LONGEST_RULE = 500
 DEEPEST_RULE = 10
 """Brackets within brackets."""
 
+_COMPARED: Mapping[str, Callable[[Decimal, Decimal], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt,
+    "<": operator.lt, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
 _TOKEN = re.compile(
     r"\s*(?:(?P<word>[a-z][a-z0-9_]*)|(?P<sign>>=|<=|>|<|==|!=)"
     r"|(?P<number>-?[0-9]{1,9}(?:\.[0-9]{1,3})?)(?![0-9.a-z_])|(?P<bracket>[()]))",
@@ -60,21 +65,7 @@ class Comparison:
     def holds(self, values: Mapping[str, Decimal | None]) -> bool:
         """Whether it is true of these values."""
         value = values.get(self.indicator)
-        if value is None:
-            return False
-        match self.sign:
-            case ">=":
-                return value >= self.constant
-            case "<=":
-                return value <= self.constant
-            case ">":
-                return value > self.constant
-            case "<":
-                return value < self.constant
-            case "==":
-                return value == self.constant
-            case _:
-                return value != self.constant
+        return value is not None and _COMPARED[self.sign](value, self.constant)
 
     def names(self) -> Iterator[str]:
         """The indicator."""
@@ -276,6 +267,8 @@ def check_programme(
                 f"valid_until {programme.valid_until}; case {case}, which opens indicator {name}, "
                 f"ends on {cases[case].valid_until}"
             )
+    if not access.entitlements:
+        return  # nobody may do anything, here as elsewhere
     declared = {entitlement.value: entitlement.roles for entitlement in access.entitlements}
     for what, value in (("staff", programme.staff), ("approvers", programme.approving)):
         if Role.STAFF not in declared.get(value, ()):

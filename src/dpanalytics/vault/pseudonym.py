@@ -100,7 +100,11 @@ class Pseudonymiser:
             if some_new:
                 numbers, missed = known.numbers(identifiers)
                 astray = identifiers.filter(missed)
-            numbers[missed.to_numpy()] = [register.numbers[spelling] for spelling in astray]
+            distinct = astray.unique()
+            found = [register.numbers[spelling] for spelling in distinct]
+            numbers[missed.to_numpy()] = astray.replace_strict(
+                distinct, found, return_dtype=pl.UInt32
+            )
         return known.pseudonyms.gather(pl.Series(numbers)).alias(identifiers.name)
 
     def _learn(self, spellings: pl.Series, register: "_Register") -> tuple[bool, "_Known"]:

@@ -234,7 +234,8 @@ BEGIN
   LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
   LEFT JOIN ledger.release AS kept
     ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
-  WHERE paid.kind = 'debit' AND paid.question = asked_question AND paid.consumer = asked_consumer;
+  WHERE paid.kind = 'debit' AND paid.question = asked_question
+    AND paid.consumer || '' = asked_consumer;  -- by the question, never through all of a consumer's
   IF FOUND THEN
     known_by := 'question';
   END IF;
@@ -271,7 +272,8 @@ BEGIN
   FOR attempt IN 1..2 LOOP
     IF EXISTS (SELECT FROM ledger.entry WHERE kind = 'debit' AND request = asked_request)
        OR EXISTS (SELECT FROM ledger.entry
-                  WHERE kind = 'debit' AND question = asked_question AND consumer = asked_consumer)
+                  WHERE kind = 'debit' AND question = asked_question
+                    AND consumer || '' = asked_consumer)
     THEN
       SELECT * INTO outcome, debit_seq, debit_body, release_seq, release_body
       FROM ledger.standing_for(asked_request, asked_consumer, asked_question);
