@@ -245,7 +245,8 @@ def plain(name: str, given: Path) -> tuple[list[str], dict[str, str]]:
     """How one of the plain applications is started, as the service is: by uvicorn's supervisor."""
     script = (
         "import socket, uvicorn, uvicorn.supervisors as s\n"
-        "listening = socket.socket(proto=socket.IPPROTO_TCP); listening.bind(('127.0.0.1', 0)); listening.listen(2048)\n"
+        "listening = socket.socket(proto=socket.IPPROTO_TCP)\n"  # as the service does
+        "listening.bind(('127.0.0.1', 0)); listening.listen(2048)\n"
         "listening.set_inheritable(True)\n"
         "print(f':{listening.getsockname()[1]}', flush=True)\n"
         f"config = uvicorn.Config('service:{name}', factory=True, workers={WORKERS}, http='h11',\n"

@@ -25,6 +25,7 @@ from starlette.middleware import Middleware
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from dpanalytics.api.audit import audit_routes
 from dpanalytics.api.described import describe
 from dpanalytics.api.guard import (
     AddressRates,
@@ -128,6 +129,7 @@ def create_macro_app(
         ],
     )
     app.include_router(macro_routes())
+    app.include_router(audit_routes())
     if settings.local_accounts:
         app.include_router(local_routes())
     add_problem_handlers(app)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from dpanalytics.ledger.journal import (
     open_journal,
 )
 from dpanalytics.ledger.verify import Verification, verify
+from dpanalytics.openness.register import KeptRegister, Register, register_of
 from dpanalytics.query.answer import Answered, Desk
 from dpanalytics.query.plan import Planner
 from dpanalytics.query.timing import TimeClasses, at_once
@@ -387,6 +388,22 @@ class MacroDoor:
             settings.time_class_ms / 1000, time.monotonic, time.sleep, secrets.SystemRandom().random
         )
         self._views = {name: checked.view for name, checked in declarations.views.items()}
+        self._register = KeptRegister(self._register_of, clock=utc_now)
+
+    def register(self) -> Register:
+        """The openness register, at most a minute old."""
+        return self._register.get()
+
+    def _register_of(self, now: datetime) -> Register:
+        head = self._journal.head()
+        newest = next(self._journal.entries(first=head.size - 1), None) if head.size else None
+        return register_of(
+            self.declarations,
+            accounts=self._journal.all_accounts(),
+            head=head,
+            last_entry=date.fromisoformat(newest["at"][:10]) if newest else None,
+            as_of=now,
+        )
 
     def desk(self, consumer: str) -> Desk:
         """One consumer's place at the door.

@@ -45,6 +45,17 @@ def test_the_page_runs_from_its_first_block_to_its_last(
         names[name].close()
 
 
+def test_the_readmes_block_runs(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    block = block.replace("https://analytics.example.ac.uk", service.address)
+    names: dict[str, Any] = {"token": service.token("quality-committee")}
+    exec(compile(block, "README.md", "exec"), names)  # noqa: S102  our own documentation
+    assert "Withdrawn" in capsys.readouterr().out
+
+
 def test_how_to_sign_in_is_shown_as_it_is() -> None:
     calls = {"sign_in": sign_in, "local_token": local_token, "Client": Client}
     blocks = re.findall(r"```python notest\n(.*?)```", PAGE, re.DOTALL)

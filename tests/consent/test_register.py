@@ -103,7 +103,7 @@ def test_the_journal_tells_of_a_decision_by_a_commitment_and_of_nobody(held):
 
 
 def test_a_decision_and_its_entry_stand_or_fall_together(held):
-    with pytest.raises(ZeroDivisionError), held.records.writing() as connection:
+    def decide_and_fail(connection):
         held.register.decide(
             connection,
             ADA,
@@ -116,6 +116,9 @@ def test_a_decision_and_its_entry_stand_or_fall_together(held):
         )
         assert held.register.state(connection, ADA, at=held.clock())[SUPPORT].in_force
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), held.records.writing() as connection:
+        decide_and_fail(connection)
     assert held.agreed() == []
     assert held.entries("consent_event") == []
 

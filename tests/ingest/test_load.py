@@ -198,12 +198,12 @@ def test_each_row_is_counted_once_under_its_first_reason(home):
 
 def test_values_to_drop_become_missing_whatever_their_case(home):
     declared = source(
-        STUDENT, column("reason", optional=True, drop_values=("Financial difficulty", "illness"))
+        STUDENT, column("remark", optional=True, drop_values=("Financial difficulty", "illness"))
     )
-    content = b"id_student,reason\n1,moved\n2,FINANCIAL DIFFICULTY\n3, Illness \n"
+    content = b"id_student,remark\n1,moved\n2,FINANCIAL DIFFICULTY\n3, Illness \n"
     report = home.load(content, declared)
     assert report.refused == {}
-    assert [row["reason"] for row in home.rows(declared)] == ["moved", None, None]
+    assert [row["remark"] for row in home.rows(declared)] == ["moved", None, None]
 
 
 def test_too_many_refused_rows_refuse_the_load(home):

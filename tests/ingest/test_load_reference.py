@@ -21,7 +21,7 @@ from tests.ingest.workbench import STUDENT, Home, column, reference, source, stu
 WIDE = source(
     column("module", values=("AAA", "BBB", "Ö")),
     column("band", values=("0-10%", "10-20%"), spellings={"10-20": "10-20%"}, optional=True),
-    column("why", drop_values=("Financial", "illness"), optional=True),
+    column("remark", drop_values=("Financial", "illness"), optional=True),
     STUDENT,
     column("day", type="integer", bounds=(-400, 400), role="event_time"),
     column("clicks", type="integer", optional=True),

@@ -14,6 +14,7 @@ from dpanalytics.errors import (
 )
 from dpanalytics.ledger.journal import Account, Journal, Recorded, Ticket
 from tests.ledger.fakes import (
+    CAPPED,
     GRANTED,
     LATER,
     YEAR,
@@ -96,6 +97,20 @@ class ChargingContract:
             journal.debit(debit("b", consumer="senate", question="b", cost=6))
         assert refused.value.left_units == 5
         journal.debit(debit("b", consumer="senate", question="b", cost=5))
+
+    def test_a_refusal_names_the_account_that_holds_least(self, journal: Journal) -> None:
+        both = {"committee": [grant()], "senate": [grant()]}
+        journal.adopt(declared(both, {YEAR: 1.0}))
+        journal.debit(debit("a", question="a", cost=GRANTED - 9))
+        journal.debit(debit("b", consumer="senate", question="b", cost=4))
+        for consumer in ("committee", "senate"):  # 9 and plenty left; of the cap 5
+            with pytest.raises(BudgetExceeded, match="the cap of") as refused:
+                journal.debit(debit("c", consumer=consumer, question="c", cost=GRANTED))
+            assert refused.value.left_units == 5
+        journal.adopt(declared(both, {YEAR: 2.0}))
+        with pytest.raises(BudgetExceeded, match="committee's grant") as refused:
+            journal.debit(debit("c", question="c", cost=2 * CAPPED))
+        assert refused.value.left_units == 9
 
     def test_a_refusal_says_which_account_what_is_left_and_what_was_asked(
         self, journal: Journal

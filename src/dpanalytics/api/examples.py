@@ -207,6 +207,56 @@ BUDGET: Mapping[str, Any] = {
     ],
 }
 
+ENTRIES: Mapping[str, Any] = {
+    "entries": [
+        {
+            "seq": 41,
+            "at": "2026-03-02T10:15:00.123456Z",
+            "kind": "release",
+            "text": '{"at":"2026-03-02T10:15:00.123456Z","body":"9f2c0f3e8f6c8a55c9d6bb9b7a7f2e41'
+            '0b6d1c0e5a7f4f0d8f6b3a1c2e9d7b60","debit":40,"kind":"release",'
+            f'"request":"{KEY}","seq":41}}',
+        }
+    ],
+    "next": None,
+}
+
+TOTALS: Mapping[str, Any] = {
+    "totals": [
+        {
+            "consumer": "quality-committee",
+            "view": "enrolments",
+            "academic_year": "2013/14",
+            "purpose": "quality-review",
+            "debits": 12,
+            "repeats": 1,
+            "rho_units": "312500000",
+        }
+    ]
+}
+
+_ROOT = "682975250e0da877c51cdfc2ae726f80ab01a7a3ae9154d9fddd71e49f2cb0f5"
+_PATH = ["VC1Y+87H64T/w9pVbFYK4nOcmqruzcW3HB2fKbTuK1Y="]
+
+CHECKPOINT: Mapping[str, Any] = {
+    "note": "example.ac.uk/journal\n42\naCl1JQ4NqHfFHN/CrnJvgKsBp6OukVTZ/d1x5J8ssPU=\n\n"
+    "\u2014 example.ac.uk/journal c8lS8tBlp+nzNmjQEXX37bOEYfO6Kd93V11CgCQgPrU+CO1ujLj0Dy1nA9HT8o"
+    "itWSNUWgkdWTEpQSN1GYznIws+Dws=\n",
+    "key": "example.ac.uk/journal+73c952f2+AcstMk5H5S/x9tjvGfDrkacE7UzKNRq2ybd2X6INIUcD",
+}
+
+CONSISTENCY: Mapping[str, Any] = {
+    "old": {"size": 41, "root": _ROOT[::-1]},
+    "new": {"size": 42, "root": _ROOT},
+    "path": _PATH,
+}
+
+PROOF: Mapping[str, Any] = {
+    "head": {"size": 42, "root": _ROOT},
+    "note": CHECKPOINT["note"],
+    "entries": [{"seq": 41, "text": ENTRIES["entries"][0]["text"], "path": _PATH}],
+}
+
 HEALTH: Mapping[str, Any] = {"status": "ok"}
 
 PROBLEM_PAGE: Mapping[str, Any] = {
@@ -277,6 +327,11 @@ NAMED: Mapping[str, Mapping[str, Any]] = {
     "records": {"value": RECORDS},
     "table": {"value": CSV},
     "budget": {"value": BUDGET},
+    "entries": {"value": ENTRIES},
+    "totals": {"value": TOTALS},
+    "checkpoint": {"value": CHECKPOINT},
+    "consistency": {"value": CONSISTENCY},
+    "proof": {"value": PROOF},
     "page": {"value": PROBLEM_PAGE},
     **{
         slug: {"summary": problem.title, "value": problem.model_dump(exclude_none=True)}

@@ -201,7 +201,7 @@ def programmes_in_force(connection: Connection) -> Mapping[str, str]:
     rows = connection.execute(
         select(PROGRAMME.c.name, PROGRAMME.c.digest).where(PROGRAMME.c.withdrawn == 0)
     )
-    return {name: digest for name, digest in rows}
+    return {str(name): str(digest) for name, digest in rows}
 
 
 def keep_programme(

@@ -145,7 +145,7 @@ def disclose(principal: Principal, case_id: str, *, using: Instruments) -> Readi
     except _Nobody:
         return Reading(kept.case, approved.programme, ())
     # 6. Hand out what the programme needs of the identity, with figures and their caveats.
-    shown = {name: getattr(identity, name) for name in approved.programme.shows}
+    shown: dict[str, str] = {name: getattr(identity, name) for name in approved.programme.shows}
     return Reading(case, approved.programme, (Disclosed(MappingProxyType(shown), figures, entry),))
 
 

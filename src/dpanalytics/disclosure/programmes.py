@@ -125,8 +125,8 @@ def a_year_after(day: date) -> date:
         return day.replace(year=day.year + 1, day=28)
 
 
-def check_purpose(purpose: str, programme: Programme) -> None:
-    """Refuse a purpose that is not the programme's.
+def check_purpose(purpose: str, programme: Programme | None) -> None:
+    """Refuse a purpose that is not the programme's; None where it is not known yet.
 
     Raises:
         PurposeRefused: one that policy refuses by name; to be journalled.
@@ -137,8 +137,8 @@ def check_purpose(purpose: str, programme: Programme) -> None:
             f"purpose {purpose.strip().lower()} is refused by policy "
             f"{POLICY_OF[purpose.strip().lower()]}"
         )
-    if purpose != programme.purpose:
-        known = purpose if purpose in set(SupportPurpose) else "not one that there is"
+    if programme is not None and purpose != programme.purpose:
+        known = purpose if purpose in set(SupportPurpose) else "no such purpose"
         raise RequestError(
             f"purpose: {known}; programme {programme.name} is for {programme.purpose}"
         )

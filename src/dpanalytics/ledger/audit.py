@@ -8,7 +8,7 @@ import base64
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from dpanalytics.errors import JournalError, ReleaseMissing, RequestError
@@ -63,11 +63,7 @@ class Filter:
         if self.kind is not None and self.kind not in set(Kind):
             raise RequestError(f"no kind {self.kind[:80]!r}; must be one of {', '.join(Kind)}")
         for moment in (self.since, self.until):
-            if moment is not None:
-                try:
-                    time_text(moment)
-                except ValueError:
-                    raise RequestError("a time must be in UTC, with its zone") from None
+            _told(moment)
 
     def takes(self, entry: Entry) -> bool:
         """Whether an entry is one of them.
@@ -82,10 +78,25 @@ class Filter:
             years = entry.get("academic_years") or [entry.get("academic_year")]
             if self.academic_year not in years:
                 return False
+        since, until = _told(self.since), _told(self.until)
         at = entry["at"]
-        return (self.since is None or at >= time_text(self.since)) and (
-            self.until is None or at < time_text(self.until)
-        )
+        return (since is None or at >= since) and (until is None or at < until)
+
+
+def _told(moment: datetime | None) -> str | None:
+    """A moment as entries write it.
+
+    Raises:
+        RequestError: it has no zone, or is none in UTC.
+    """
+    try:
+        if moment is None:
+            return None
+        if moment.tzinfo is None:
+            raise ValueError("no zone")
+        return time_text(moment.astimezone(UTC))
+    except (ValueError, OverflowError):
+        raise RequestError("a time must have its zone, as in 2026-09-01T00:00:00Z") from None
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, key: VerifierKey) -> None:
         """Those in a directory, which the first one makes; signed by the journal's key."""
         self._directory = directory
-        self._key = key
+        self.key = key
 
     def sizes(self) -> tuple[int, ...]:
         """Sizes of all that are kept, rising."""
@@ -94,7 +94,7 @@ class Checkpoints:
             RequestError: none of that size is kept, or another one is.
             ConfigurationError: the file can't be written.
         """
-        checkpoint, signed = open_checkpoint(note, origin=self._key, cosigners=cosigners)
+        checkpoint, signed = open_checkpoint(note, origin=self.key, cosigners=cosigners)
         if all(each.key not in cosigners for each in signed):
             raise NoteRefused("the checkpoint carries no cosignature of the keys that were given")
         kept = Note.parse(self.note(checkpoint.head.size))
@@ -111,7 +111,7 @@ class Checkpoints:
 
     def _opened(self, note: bytes) -> Checkpoint:
         try:
-            return open_checkpoint(note, origin=self._key)[0]
+            return open_checkpoint(note, origin=self.key)[0]
         except NoteRefused as error:
             raise JournalError(f"the last checkpoint in {self._directory}: {error}") from error
 

@@ -55,6 +55,18 @@ class Kind(StrEnum):
     CAMPAIGN = "campaign"
     """A yearly campaign was opened, or reminders were listed."""
     REFUSAL = "refusal"
+    PROGRAMME = "programme"
+    """What staff may act under, as declared with this digest, from here on."""
+    PROGRAMME_WITHDRAWN = "programme_withdrawn"
+    PROGRAMME_RUN = "programme_run"
+    """A member of staff, named by a commitment, had a programme find students; not how many."""
+    CASE_OPENED = "case_opened"
+    """A member of staff asked for one student, who is not named."""
+    CASE_APPROVED = "case_approved"
+    """A second person approved a case."""
+    DISCLOSURE = "disclosure"
+    """A student, named by a commitment, is shown to a member of staff; written before it is so."""
+    CASE_CLOSED = "case_closed"
     DEBIT = "debit"
     """A question was charged; noise may be drawn once, or an earlier release was repeated."""
     RELEASE = "release"
@@ -63,13 +75,22 @@ class Kind(StrEnum):
     """The journal was restored from a backup; where it says closed, all accounts are spent."""
 
 
-TOLD = frozenset(
-    {Kind.LOAD, Kind.SNAPSHOT, Kind.CONSENT, Kind.CONSENT_EVENT, Kind.CAMPAIGN, Kind.REFUSAL}
+DECISIONS = frozenset(
+    {
+        Kind.CONSENT_EVENT,
+        Kind.PROGRAMME,
+        Kind.PROGRAMME_WITHDRAWN,
+        Kind.PROGRAMME_RUN,
+        Kind.CASE_OPENED,
+        Kind.CASE_APPROVED,
+        Kind.DISCLOSURE,
+        Kind.CASE_CLOSED,
+    }
 )
-"""Kinds that others tell the journal of; it writes the rest itself."""
+"""What the micro service tells the journal of."""
 
-DECISIONS = frozenset({Kind.CONSENT_EVENT})
-"""Of these, what the micro service tells."""
+TOLD = DECISIONS | {Kind.LOAD, Kind.SNAPSHOT, Kind.CONSENT, Kind.CAMPAIGN, Kind.REFUSAL}
+"""Kinds that others tell the journal of; it writes the rest itself."""
 
 WRITTEN_BY_THE_JOURNAL = frozenset({"seq", "at", "kind"})
 """Fields that every entry has, besides what belongs to its kind."""

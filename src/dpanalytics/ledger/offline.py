@@ -157,6 +157,20 @@ class _Paid:
     """View, academic years and cost."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Programme:
+    digest: str
+    purpose: str
+    first: str
+    last: str
+    """Days (UTC) between which it is in force."""
+    four_eyes: bool
+
+
+REFUSED_PURPOSES = frozenset({"progression", "assessment", "award", "marking"})
+"""What nobody is shown a student for, whatever is declared."""
+
+
 class Replay:
     """Takes entries in their order; tells what they make of the accounts, and what is wrong."""
 
@@ -172,7 +186,15 @@ class Replay:
         self.shape_faults: list[Fault] = []
         self.budget_faults: list[Fault] = []
         self.release_faults: list[Fault] = []
+        self.disclosure_faults: list[Fault] = []
+        self.disclosures = 0
+        """How many entries tell of a student who was shown."""
         self.debits: dict[int, _Paid] = {}
+        self._programmes: dict[str, _Programme] = {}
+        self._opened: dict[int, tuple[str | None, str, str]] = {}
+        """Case, programme and requester of entries that open cases; no one case for a run."""
+        self._approvals: dict[str, int] = {}
+        self._closed_cases: set[str] = set()
         self._sound = sound
         self._debit_of_release: dict[int, int] = {}
         self._requests: set[str] = set()
@@ -313,6 +335,108 @@ class Replay:
         _text(fields, "academic_year")
         _words(fields, "step")
 
+    def programme(self, _: int, fields: Mapping[str, Any]) -> None:
+        """What staff may act under from here on."""
+        purpose = _text(fields, "purpose")
+        _text(fields, "approved_by")
+        four_eyes = fields["four_eyes"]
+        if type(four_eyes) is not bool:
+            raise ValueError(four_eyes)
+        first, last = _day(fields, "approved_on"), _day(fields, "valid_until")
+        if purpose in REFUSED_PURPOSES:
+            raise ValueError(purpose)
+        self._programmes[_text(fields, "programme")] = _Programme(
+            _hex(fields, "programme_digest"), purpose, first, last, four_eyes
+        )
+
+    def withdraw_programme(self, seq: int, fields: Mapping[str, Any]) -> None:
+        """A programme that is declared no longer."""
+        if self._programmes.pop(_text(fields, "programme"), None) is None:
+            self.disclosure_faults.append(Fault(seq, "a programme withdrawn that was not in force"))
+
+    def run_programme(self, seq: int, fields: Mapping[str, Any]) -> None:
+        """A member of staff has a programme find students."""
+        _day(fields, "as_of")
+        self._acted_under(seq, fields)
+        self._opened[seq] = (None, _text(fields, "programme"), _hex(fields, "staff"))
+
+    def open_case(self, seq: int, fields: Mapping[str, Any]) -> None:
+        """A member of staff asks for one student."""
+        _day(fields, "as_of")
+        case = _text(fields, "case")
+        self._acted_under(seq, fields)
+        self._opened[seq] = (case, _text(fields, "programme"), _hex(fields, "staff"))
+
+    def approve_case(self, seq: int, fields: Mapping[str, Any]) -> None:
+        """A second person approves a case, once."""
+        case, staff = _text(fields, "case"), _hex(fields, "staff")
+        self._acted_under(seq, fields)
+        if (requester := self._requester(seq, fields)) is None:
+            return
+        if staff == requester:
+            self.disclosure_faults.append(Fault(seq, "a case approved by who opened it"))
+        if case in self._approvals:
+            self.disclosure_faults.append(Fault(seq, "a case approved a second time"))
+        self._approvals[case] = seq
+
+    def disclose(self, seq: int, fields: Mapping[str, Any]) -> None:
+        """A student is shown: under a programme in force, after its approval, to who asked."""
+        case, staff, approved = _text(fields, "case"), _hex(fields, "staff"), fields["approved"]
+        _hex(fields, "commitment")
+        _day(fields, "as_of")
+        indicators = fields["indicators"]
+        if not isinstance(indicators, list) or not indicators:
+            raise ValueError(indicators)
+        for each in indicators:
+            if each.keys() != {"name", "version"} or type(each["version"]) is not int:
+                raise ValueError(each)
+            _text(each, "name")
+        if not (approved is None or type(approved) is int):
+            raise ValueError(approved)
+        self.disclosures += 1
+        held = self._acted_under(seq, fields)
+        requester = self._requester(seq, fields)
+        if requester is not None and requester != staff:
+            self.disclosure_faults.append(Fault(seq, "shown to another than who opened the case"))
+        if held is not None and held.four_eyes and approved is None:
+            self.disclosure_faults.append(Fault(seq, "shown without a second person's approval"))
+        if approved is not None and self._approvals.get(case) != approved:
+            self.disclosure_faults.append(Fault(seq, "the approval that it names is not its own"))
+        if case in self._closed_cases:
+            self.disclosure_faults.append(Fault(seq, "shown after its case was closed"))
+
+    def close_case(self, seq: int, fields: Mapping[str, Any]) -> None:
+        """A case ends."""
+        _hex(fields, "staff")
+        self._closed_cases.add(_text(fields, "case"))
+        self._requester(seq, fields)
+
+    def _acted_under(self, seq: int, fields: Mapping[str, Any]) -> "_Programme | None":
+        """The programme that an entry is under; a fault where it was not in force as it says."""
+        held = self._programmes.get(_text(fields, "programme"))
+        digest, day = _hex(fields, "programme_digest"), fields["at"][:10]
+        if held is None or held.digest != digest:
+            self.disclosure_faults.append(Fault(seq, "under no programme that was in force"))
+            return None
+        if not held.first <= day <= held.last:
+            self.disclosure_faults.append(
+                Fault(seq, "under a programme that had ended, or not begun")
+            )
+        if fields.get("purpose", held.purpose) != held.purpose:
+            self.disclosure_faults.append(Fault(seq, "for another purpose than its programme's"))
+        return held
+
+    def _requester(self, seq: int, fields: Mapping[str, Any]) -> str | None:
+        """Who opened the case of an entry; a fault where no entry before opened it."""
+        opened = fields["opened"]
+        if type(opened) is not int:
+            raise ValueError(opened)
+        case, programme, staff = self._opened.get(opened, ("", "", ""))
+        if case not in (None, fields["case"]) or programme != fields.get("programme", programme):
+            self.disclosure_faults.append(Fault(seq, "of a case that no entry before opened"))
+            return None
+        return staff
+
     def restore(self, seq: int, fields: Mapping[str, Any]) -> None:
         """The journal comes from a backup; where it says closed, all that was left is spent."""
         made_at, root = _text(fields, "made_at"), _text(fields, "known_root")
@@ -343,6 +467,22 @@ _WORDS: dict[str, frozenset[str]] = {
     "step": frozenset({"opened", "reminded"}),
 }
 """What a field of a decision or a campaign may say."""
+
+
+def _hex(fields: Mapping[str, Any], name: str) -> str:
+    """A SHA-256 in hex."""
+    value = _text(fields, name)
+    if not _DIGEST.fullmatch(value):
+        raise ValueError(name)
+    return value
+
+
+def _day(fields: Mapping[str, Any], name: str) -> str:
+    """A day as YYYY-MM-DD."""
+    value = _text(fields, name)
+    if date.fromisoformat(value).isoformat() != value:
+        raise ValueError(name)
+    return value
 
 
 def _words(fields: Mapping[str, Any], *names: str) -> None:
@@ -393,6 +533,19 @@ RULES: dict[str, Rule] = {
     "consent_event": _rule(Replay.decision, "commitment scope action text_version channel"),
     "campaign": _rule(Replay.campaign, "academic_year step"),
     "refusal": Rule(Replay.told),
+    "programme": _rule(
+        Replay.programme,
+        "programme programme_digest purpose approved_by approved_on valid_until four_eyes",
+    ),
+    "programme_withdrawn": _rule(Replay.withdraw_programme, "programme"),
+    "programme_run": _rule(Replay.run_programme, "programme programme_digest purpose staff as_of"),
+    "case_opened": _rule(Replay.open_case, "case programme programme_digest purpose staff as_of"),
+    "case_approved": _rule(Replay.approve_case, "case opened programme programme_digest staff"),
+    "disclosure": _rule(
+        Replay.disclose,
+        "case opened approved commitment programme programme_digest purpose staff as_of indicators",
+    ),
+    "case_closed": _rule(Replay.close_case, "case opened staff"),
 }
 """Every kind of entry; one that is not here is a fault."""
 
@@ -821,6 +974,12 @@ def _report_walk(report: Report, walk: _Walk, head: SignedHead) -> None:
         report.unproved.append("any debit: a replay needs an export from entry 0 on")
         return
     report.faults += [*replay.shape_faults, *replay.budget_faults, *replay.release_faults]
+    report.faults += replay.disclosure_faults
+    if replay.disclosures and not (walk.form or replay.shape_faults or replay.disclosure_faults):
+        report.proved.append(
+            f"each of {replay.disclosures} disclosures was to who opened its case, under a "
+            "programme in force, and where it wants a second person's approval, after that"
+        )
     if not (walk.form or replay.shape_faults or replay.budget_faults):
         report.proved.append(
             f"each of {len(replay.debits)} debits was charged once, under a request id of its own, "

@@ -202,6 +202,10 @@ class Journal(ABC):
             if not account.withdrawn and consumer in (None, account.consumer or consumer)
         )
 
+    def all_accounts(self) -> tuple[Account, ...]:
+        """Grants and caps, those that are no longer declared among them."""
+        return tuple(map(account_of, self._rows(self._reads.accounts)))
+
     def head(self) -> Head:
         """Size and root as they are now.
 

@@ -97,7 +97,14 @@ def verify_evidence(evidence: Evidence) -> Verification:
         proved.append(f"each of {len(replay.bodies)} releases follows its own debit{matched}")
     if not (form or balances) and evidence.accounts is not None:
         proved.append(f"the balances of {len(replay.balances)} accounts are those of the replay")
-    faults = [*form, *tree_faults, *replay.budget_faults, *releases, *balances]
+    faults = [
+        *form,
+        *tree_faults,
+        *replay.budget_faults,
+        *replay.disclosure_faults,
+        *releases,
+        *balances,
+    ]
     return Verification(
         entries=tree.size,
         debits=len(replay.debits),

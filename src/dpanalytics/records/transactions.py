@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-REVISION = "0001"
+REVISION = "0002"
 """The revision of register and vault that this release works with; the newest of `migrations`."""
 
 ATTACHED = ("register", "vault")

@@ -10,6 +10,7 @@
 | indicator.py | the declaration of indicators: a closed list of formulas, and what they draw on |
 | consenttext.py | the texts that students decide on, and the institution's rules about consent |
 | identities.py | the declaration of the file that identities come from |
+| openness.py | the declaration of who the institution is, and whom students ask |
 | budget.py | the declaration of consumers, their grants, and the caps of the years |
 | sqlgrammar.py | which pieces of SQL a view may be made of; anything else is refused |
 | sqltypes.py | the kinds of values in a view, and how one becomes another without failing |

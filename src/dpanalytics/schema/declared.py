@@ -21,6 +21,7 @@ from dpanalytics.schema.case import Case
 from dpanalytics.schema.consenttext import STRICTEST, ConsentPolicy, ConsentText
 from dpanalytics.schema.identities import IdentityFile
 from dpanalytics.schema.indicator import Basis, Indicator, check_basis, check_indicator
+from dpanalytics.schema.openness import Openness
 from dpanalytics.schema.programme import Programme, check_programme
 from dpanalytics.schema.purpose import REFUSED_PURPOSES
 from dpanalytics.schema.source import Declaration, Source
@@ -37,6 +38,7 @@ CONSENT = "schemas/consent"
 CONSENT_POLICY = "policy"
 VAULT = "schemas/vault"
 IDENTITIES = "identities"
+OPENNESS = "schemas/openness.yaml"
 BUDGETS = "budgets"
 CAPS = "caps"
 ACCESS = "access"
@@ -69,6 +71,8 @@ class Declarations:
     """The strictest readings where none is declared."""
     identities: IdentityFile | None
     """Where identities come from; None where none are loaded."""
+    openness: Openness | None
+    """Who the institution is, and whom to ask; None where nothing is said."""
     digest: str
     """SHA-256 in hex over names and bytes of all files; the journal records it."""
     files: Mapping[str, bytes]
@@ -120,7 +124,8 @@ def read_declarations(root: Path) -> Declarations:
     basis, indicators = _indicators(micro_files, sources, views, cases)
     programmes = _programmes(micro_files, indicators, cases, access)
     texts, policy = _consent(micro_files)
-    files = (*source_files, *view_files, *budget_files, *micro_files)
+    open_files = _file_if_any(root, OPENNESS)
+    files = (*source_files, *view_files, *budget_files, *micro_files, *open_files)
     return Declarations(
         sources=MappingProxyType(sources),
         views=MappingProxyType(views),
@@ -134,6 +139,7 @@ def read_declarations(root: Path) -> Declarations:
         consent_texts=MappingProxyType(texts),
         consent_policy=policy,
         identities=_identities(micro_files, sources),
+        openness=next((parse_declaration(f.content, Openness, f.place) for f in open_files), None),
         digest=_digest(files),
         files=MappingProxyType({file.place: file.content for file in files}),
     )
@@ -218,6 +224,16 @@ def _files(root: Path, folder: str) -> tuple[_File, ...]:
 def _files_if_any(root: Path, folder: str) -> tuple[_File, ...]:
     """As `_files`; none where there is no such folder."""
     return _files(root, folder) if (root / folder).exists() else ()
+
+
+def _file_if_any(root: Path, place: str) -> tuple[_File, ...]:
+    path = root / place
+    if not path.exists():
+        return ()
+    try:
+        return (_File(place, path.stem, path.read_bytes()),)
+    except OSError as error:
+        raise DeclarationError(f"{place}: can't be read ({error.strerror})") from None
 
 
 def _within(files: Iterable[_File], folder: str) -> Iterator[_File]:

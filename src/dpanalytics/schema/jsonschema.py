@@ -16,6 +16,7 @@ from dpanalytics.schema.case import Case
 from dpanalytics.schema.consenttext import ConsentPolicy, ConsentText
 from dpanalytics.schema.identities import IdentityFile
 from dpanalytics.schema.indicator import Basis, Indicator
+from dpanalytics.schema.openness import Openness
 from dpanalytics.schema.programme import Programme
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.view import View
@@ -34,6 +35,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "consent_text": ConsentText,
     "consent_policy": ConsentPolicy,
     "identities": IdentityFile,
+    "openness": Openness,
     "access": Access,
 }
 """Each kind of declaration with its model; the name is also the name of the file."""

@@ -14,7 +14,7 @@ CREATE FUNCTION ledger.append_decision(told_at text, told_kind text, payload jso
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
 BEGIN
   IF told_kind IN ('consent_event', 'programme_run', 'case_opened', 'case_approved', 'disclosure',
-                   'case_closed', 'erasure', 'request') AND length(payload::text) <= 4000 THEN
+                   'case_closed', 'programme', 'programme_withdrawn', 'erasure', 'request') AND length(payload::text) <= 4000 THEN
     RETURN ledger.write_entry(ledger.lock(), told_at, told_kind, payload);
   END IF;
   RAISE EXCEPTION 'not an entry of a decision' USING ERRCODE = 'data_exception';
