@@ -39,11 +39,13 @@ from dpanalytics.api.guard import (
 from dpanalytics.api.macro import macro_routes
 from dpanalytics.api.metrics import DIRECTORY, Metrics, of_workers, serve_metrics
 from dpanalytics.api.problems import add_problem_handlers
+from dpanalytics.api.register import RegisterForms, register_routes
 from dpanalytics.api.sign_in import add_openid_connect, local_routes
 from dpanalytics.api.telemetry import RequestLog, Write, line_writer, logging_to, standard_error
 from dpanalytics.api.turns import open_turns
 from dpanalytics.errors import ConfigurationError, DpAnalyticsError
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from dpanalytics.web.register import register_pages
 from dpanalytics.wiring import open_macro, utc_now
 
 SIGNED_IN = "/v1/"
@@ -129,6 +131,9 @@ def create_macro_app(
         ],
     )
     app.include_router(macro_routes())
+    forms = RegisterForms()
+    app.include_router(register_routes(forms))
+    app.include_router(register_pages(forms))
     app.include_router(audit_routes())
     if settings.local_accounts:
         app.include_router(local_routes())

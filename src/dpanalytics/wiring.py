@@ -291,10 +291,9 @@ class Steward:
         known = self.declarations.views
         if unknown := [name for name in views if name not in known]:
             raise RequestError(f"no view {unknown[0]!r}; declared are {', '.join(sorted(known))}")
-        strict = self.declarations.consent_policy.reach_of_refusal == "combined_views"
         wanted = [known[name] for name in views or sorted(known)]
         consents = None
-        if strict and any(checked.combines for checked in wanted):
+        if any(checked.by_consent for checked in wanted):
             with self._records() as records, records.reading() as connection:
                 consents = self._register().state_of_all(connection, at=utc_now())
         for name in views or sorted(known):
@@ -306,7 +305,6 @@ class Steward:
                 declared_sources=self.declarations.sources,
                 consenting=consents.agreed[Scope.COMBINE_SOURCES].lazy() if consents else None,
                 consent_state=consents.digest if consents else None,
-                refusal_reaches=strict,
                 snapshots=snapshots,
                 clock=utc_now,
                 seed=secrets.randbits(64),

@@ -58,6 +58,7 @@ def test_operations_have_names_that_last(document: dict[str, Any]) -> None:
         "GET /v1/audit/consistency": "get_consistency",
         "GET /v1/releases/{request_id}/proof": "get_proof",
         "GET /problems/{slug}": "get_problem",
+        "GET /register.json": "get_register",
     }
 
 

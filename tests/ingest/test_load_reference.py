@@ -122,7 +122,7 @@ def test_every_reader_that_takes_a_block_makes_the_same_of_it(records, quoted):
     for types in readers:
         frame = reader._read_fast(block, types)
         if frame is not None:
-            fast = checker.check(frame)
+            fast = checker.check(reader._named(frame))
             assert fast.kept.equals(surely.kept)
             assert dict(fast.refused) == dict(surely.refused)
 

@@ -278,6 +278,6 @@ def test_a_postgres_journal_agrees_with_the_model(postgres: PostgresServer) -> N
         url = postgres.url(used[0])
         return JournalMachine(lambda clock: PostgresJournal(url, clock=clock, connections=1))
 
-    run_state_machine_as_test(machine, settings=sessions(15))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=sessions(8))  # type: ignore[no-untyped-call]
     for name in used:
         postgres.drop(name)

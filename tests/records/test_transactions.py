@@ -137,15 +137,20 @@ def test_killed_at_any_moment_again_and_again(settings: Settings) -> None:
 
 
 def test_what_raises_undoes_all_three(settings: Settings) -> None:
-    with (
-        SqliteJournal(settings.database, clock=Clock()) as journal,
-        open_records(settings) as records,
-        pytest.raises(KeyError),
-        records.writing() as connection,
-    ):
-        connection.execute(text(ASK), {"who": bytes(16)})
-        connection.execute(text(SEAL), {"who": bytes(16)})
-        raise KeyError(journal.append_within(driver_connection(connection), "load", {}))
+    with SqliteJournal(settings.database, clock=Clock()) as journal:
+
+        def write_and_fail(connection: Connection) -> None:
+            connection.execute(text(ASK), {"who": bytes(16)})
+            connection.execute(text(SEAL), {"who": bytes(16)})
+            journal.append_within(driver_connection(connection), "load", {})
+            raise KeyError
+
+        with (
+            open_records(settings) as records,
+            pytest.raises(KeyError),
+            records.writing() as connection,
+        ):
+            write_and_fail(connection)
     assert written(settings) == 0
 
 

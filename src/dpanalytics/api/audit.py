@@ -236,10 +236,7 @@ def _proofs(router: APIRouter) -> None:
         principal: SignedIn,
         door: Door,
         turns: InTurn,
-        old: Annotated[
-            int,
-            Query(ge=1, le=LARGEST, description="Size that the journal had.", examples=["1"]),
-        ],
+        old: Annotated[int, Query(ge=1, le=LARGEST, description="Size that the journal had.")] = 1,
         new: Annotated[
             int | None, Query(ge=1, le=LARGEST, description="Larger size; as it is now without it.")
         ] = None,

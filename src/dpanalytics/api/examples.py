@@ -316,6 +316,27 @@ PROBLEMS: Mapping[str, Problem] = {
 }
 """A problem document of each kind that a route may answer, by its name."""
 
+REGISTER: Mapping[str, Any] = {
+    "as_of": "2026-11-02T10:04:00Z",
+    "digest": "5f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c",
+    "sources": [{"name": "student_registration", "title": "Registrations", "retention_years": 6}],
+    "views": [{"declared": {"name": "enrolments"}, "population": "all students on record"}],
+    "consumers": [{"name": "quality-committee", "title": "Quality Committee", "grants": []}],
+    "caps": [
+        {
+            "academic_year": "2013/14",
+            "allowed": {"epsilon": 10.0, "delta": 1e-07, "times": 22100.0},
+            "spent": {"epsilon": 0.5, "delta": 1e-07, "times": 1.65},
+            "approved_by": "Data Protection Officer",
+        }
+    ],
+    "journal": {
+        "entries": 41,
+        "root": "9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c5f0c",
+        "last_entry": "2026-11-01",
+    },
+}
+
 NAMED: Mapping[str, Mapping[str, Any]] = {
     **QUESTIONS,
     "health": {"value": HEALTH},
@@ -333,6 +354,7 @@ NAMED: Mapping[str, Mapping[str, Any]] = {
     "consistency": {"value": CONSISTENCY},
     "proof": {"value": PROOF},
     "page": {"value": PROBLEM_PAGE},
+    "register": {"summary": "Shortened", "value": REGISTER},
     **{
         slug: {"summary": problem.title, "value": problem.model_dump(exclude_none=True)}
         for slug, problem in PROBLEMS.items()

@@ -31,11 +31,21 @@ METHODS = "GET, HEAD, POST"
 
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-"""On every response; nothing here is a page, so nothing may be loaded, run or framed."""
+"""On every response."""
+POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
+)
+"""On what is no page: nothing may be loaded, run or framed."""
+PAGE_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    b"form-action 'none'",
+)
+"""On pages: style from here, and nothing else; no script, no form, no frame."""
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 NO_STORE = (b"cache-control", b"no-store")
 
@@ -112,6 +122,8 @@ class SecurityHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 more = list(self._always)
+                kinds = [v for n, v in message.get("headers", ()) if n.lower() == b"content-type"]
+                more.append(PAGE_POLICY if kinds and kinds[0].startswith(b"text/html") else POLICY)
                 if scope["path"].startswith("/v1"):
                     more.append(NO_STORE)
                 names = {name for name, _ in more}

@@ -5,6 +5,7 @@
 | stewards.py | data stewards: homes, declarations, loads, snapshots |
 | consents.py | data stewards: decisions of students, the yearly campaign |
 | committee.py | who asks: views, estimates, answers, budgets |
+| openness.py | everybody: the openness register |
 | auditors.py | auditors: the journal |
 | accounts.py | local accounts, for demonstrations |
 | operators.py | who runs it: the service, backups, upgrades, the demonstration |
@@ -18,7 +19,7 @@ from typing import NoReturn
 
 import typer
 
-from dpanalytics.cli import accounts, auditors, committee, consents, operators, stewards
+from dpanalytics.cli import accounts, auditors, committee, consents, openness, operators, stewards
 from dpanalytics.errors import DpAnalyticsError
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (stewards, consents, committee, auditors, accounts, operators):
+for group in (stewards, consents, committee, auditors, accounts, operators, openness):
     app.add_typer(group.app)
 
 

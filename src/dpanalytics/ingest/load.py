@@ -222,9 +222,12 @@ def _write(frames: Iterator[pl.DataFrame], schema: pl.Schema, path: Path) -> Non
 
     records = register_io_source(source, schema=numbered(pl.DataFrame(schema=schema)).schema)
     try:
-        records.with_columns(pl.col(name).cast(schema[name]) for name in choices).sink_parquet(
-            path, compression="zstd", compression_level=1, row_group_size=ROWS_PER_GROUP
-        )
+        # A file that is open already: the engine, stopped early, may make one by name too late,
+        # when the draft has been removed.
+        with path.open("r+b", buffering=0) as file:
+            records.with_columns(pl.col(n).cast(schema[n]) for n in choices).sink_parquet(
+                file, compression="zstd", compression_level=1, row_group_size=ROWS_PER_GROUP
+            )
     except pl.exceptions.PolarsError:
         if failures:
             raise failures[0] from None

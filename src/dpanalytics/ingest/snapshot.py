@@ -14,7 +14,7 @@ import polars as pl
 
 from dpanalytics.errors import SnapshotError
 from dpanalytics.schema.source import Source
-from dpanalytics.schema.sqlcheck import EVERYONE, CheckedView
+from dpanalytics.schema.sqlcheck import CheckedView
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, View
 from dpanalytics.store.snapshots import Provenance, Snapshot, SnapshotStore, view_digest
 from dpanalytics.store.views import (
@@ -86,7 +86,6 @@ def build_snapshots(
     snapshots: SnapshotStore,
     clock: Callable[[], datetime],
     seed: int,
-    refusal_reaches: bool = True,
     academic_years: Sequence[str] | None = None,
     records_at_once: int = RECORDS_AT_ONCE,
 ) -> tuple[SnapshotReport, ...]:
@@ -105,8 +104,6 @@ def build_snapshots(
         snapshots: where the result goes.
         clock: the present moment, with a time zone.
         seed: a whole number from 0 to 2**64 - 1, drawn at random for this build, kept nowhere.
-        refusal_reaches: whether a view that combines sources leaves out who did not agree to it;
-            what the institution decided (policy 2.6), and yes where it decided nothing.
         academic_years: which to build; all that the view declares, by default.
         records_at_once: about how many records the SQL runs on at a time, at least 1.
 
@@ -119,14 +116,13 @@ def build_snapshots(
         raise ValueError("seed; must be a whole number from 0 to 2**64 - 1")
     with snapshots.building(view.name) as workshop, _engine_errors_silenced(view):
         frames, loads = _read_sources(checked, sources, declared_sources)
-        restricted = checked.combines and refusal_reaches
         agreed = _set_of_students(consenting)
         built = []
         # What the SQL yields of a student depends on that student alone, as the check made sure
         # of; so students come in parts, and the memory does not grow with the records.
         for part in _parts_of_students(frames, checked.student_sources, records_at_once):
             # 1. Consent comes first: no record of a student who did not agree reaches the SQL.
-            if restricted:
+            if checked.by_consent:
                 for name in checked.student_sources:
                     part[name] = of_students(part[name], agreed)
             # 2. and 3. The view's rows, with declared values only; millions of records go in.
@@ -163,8 +159,8 @@ def build_snapshots(
         # 8. Published only when all years are good; each replaces its earlier version at once.
         provenance = Provenance(
             built_at=clock(),
-            population=checked.population if restricted else EVERYONE,
-            consent_state=consent_state if restricted else None,
+            population=checked.population,
+            consent_state=consent_state if checked.by_consent else None,
             loads=loads,
             view_digest=view_digest(view),
         )

@@ -68,9 +68,9 @@ ROLES: Mapping[Role, str] = {
 CATEGORIES: Mapping[Category, str] = {
     Category.IDENTIFIER: "who the record is of; replaced by a pseudonym when it is loaded",
     Category.REGISTRATION: "registration",
-    Category.DEMOGRAPHICS: "about the person",
+    Category.DEMOGRAPHICS: "the person",
     Category.PRIOR_LEARNING: "earlier learning",
-    Category.CURRICULUM: "about modules, not persons",
+    Category.CURRICULUM: "modules, not persons",
     Category.ENGAGEMENT: "activity",
     Category.ASSESSMENT: "assessments and results",
     Category.FEES: "payment of fees, and debt",

@@ -6,7 +6,7 @@ The only file of this room that reads any. All or nothing: one fault, and no dec
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -124,6 +124,8 @@ def read_declarations(root: Path) -> Declarations:
     basis, indicators = _indicators(micro_files, sources, views, cases)
     programmes = _programmes(micro_files, indicators, cases, access)
     texts, policy = _consent(micro_files)
+    strict = policy.reach_of_refusal == "combined_views"
+    views = {name: replace(checked, refusal_reaches=strict) for name, checked in views.items()}
     open_files = _file_if_any(root, OPENNESS)
     files = (*source_files, *view_files, *budget_files, *micro_files, *open_files)
     return Declarations(

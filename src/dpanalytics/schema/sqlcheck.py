@@ -39,8 +39,6 @@ from dpanalytics.schema.sqltypes import Kind, Typed, stored, widened
 from dpanalytics.schema.sqlyears import Untold, Year, own_column
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, Dimension, View
 
-EVERYONE = "all students on record"
-
 _OUTERMOST = "the view"
 """Name of the outermost query; holds a space, so it is no declared name."""
 
@@ -58,6 +56,9 @@ class CheckedView:
     sql: str
     """What runs: one frame per source goes in, columns named as declared. Out come `student`,
     `academic_year`, the dimensions, and the measures in whole units of 10**-decimals."""
+    refusal_reaches: bool = True
+    """Whether who refused the combining of sources is left out of a view that combines: what the
+    institution decided, and yes where it decided nothing (policy 2.6)."""
 
     @property
     def combines(self) -> bool:
@@ -65,11 +66,16 @@ class CheckedView:
         return len(self.student_sources) > 1
 
     @property
+    def by_consent(self) -> bool:
+        """Whether only students who agreed to the combining of sources are in it."""
+        return self.combines and self.refusal_reaches
+
+    @property
     def population(self) -> str:
         """Whom the view speaks of, in words."""
-        if self.combines:
+        if self.by_consent:
             return "students who agreed to the combining of sources"
-        return EVERYONE
+        return "all students on record"
 
 
 def check_view(view: View, sources: Mapping[str, Source]) -> CheckedView:

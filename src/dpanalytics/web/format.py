@@ -19,6 +19,8 @@ def figure(value: float) -> str:
 
 def times(value: float) -> str:
     """How many times as likely."""
+    if value == 1:
+        return "no change"
     return f"{value:,.12g} times" if value < 10**15 else f"{value:.3g} times"
 
 
@@ -59,7 +61,9 @@ def sentence(text: str) -> str:
 
 def holds(column: Column) -> str:
     """What a column may hold, in words."""
-    parts = [column.type if column.decimals is None else f"{column.type}, {places(column.decimals)}"]
+    parts = [
+        column.type if column.decimals is None else f"{column.type}, {places(column.decimals)}"
+    ]
     if column.values is not None:
         parts = [f"one of: {names(column.values)}"]
     if column.bounds is not None:
@@ -91,6 +95,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "names": names,
     "years": counted("year"),
     "days": counted("day"),
+    "groups": counted("group"),
     "places": places,
     "sentence": sentence,
     "holds": holds,

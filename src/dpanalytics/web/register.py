@@ -58,6 +58,10 @@ def to_page(register: Register, *, alone: bool = False) -> str:
     ).lstrip()
 
 
+def _page(register: Register) -> bytes:
+    return to_page(register).encode()
+
+
 def register_pages(
     told: Callable[[Request, Callable[[Register], bytes]], Awaitable[bytes]],
 ) -> APIRouter:
@@ -67,7 +71,7 @@ def register_pages(
     @router.get("/register")
     async def get_register_page(request: Request) -> Response:
         """The page."""
-        page = await told(request, lambda register: to_page(register).encode())
+        page = await told(request, _page)
         return Response(page, media_type="text/html", headers=CACHED)
 
     @router.get("/register.css")
