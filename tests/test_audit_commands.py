@@ -1,4 +1,4 @@
-"""Commands of auditors, as they are typed: where the journal is, in an audit office, and at home."""
+"""Commands of auditors, as they are typed: where the journal is, and in an audit office."""
 
 import sqlite3
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpanalytics.ledger.note import Note, VerifierKey
+from dpanalytics.query.request import parse_question
 from dpanalytics.settings import load_settings
 from dpanalytics.wiring import open_desk
 from tests.api.serving import QUESTION
@@ -22,8 +23,6 @@ ORIGIN = "example.ac.uk/journal"
 @pytest.fixture
 def at(home: Path) -> tuple[str, Path]:
     """The option that names a home in which a question was asked."""
-    from dpanalytics.query.request import parse_question
-
     with open_desk(load_settings(home, environ={}), "quality-committee") as desk:
         desk.answer(parse_question(QUESTION), request_id="asked-once")
     return "--home", home
@@ -39,9 +38,7 @@ def keys(run: Run, at: tuple[str, Path], tmp_path: Path) -> Path:
 
 def grown(at: tuple[str, Path]) -> None:
     with open_desk(load_settings(at[1], environ={}), "quality-committee") as desk:
-        from dpanalytics.query.request import parse_question
-
-        desk.answer(parse_question(QUESTION | {"epsilon": 0.2}))
+            desk.answer(parse_question(QUESTION | {"epsilon": 0.2}))
 
 
 def test_the_key_is_made_once_and_others_can_read_its_public_half_only(

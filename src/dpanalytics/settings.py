@@ -157,6 +157,11 @@ class Settings(BaseModel):
         return self.home / "keys" / "pseudonym.key"
 
     @property
+    def vault_key(self) -> Path:
+        """File of the key that identities are sealed under; for the micro service alone."""
+        return self.home / "keys" / "vault.key"
+
+    @property
     def accounts_file(self) -> Path:
         """File of local accounts: names, hashes of passwords, what each may do."""
         return self.home / "accounts.json"

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from dpanalytics.backup import Manifest, Restored, back_up, copy_keys, restore
@@ -106,15 +105,14 @@ def _tables_of(settings: Settings) -> Iterator[Path]:
         yield Path(name)
 
 
-def _receive_tables(settings: Settings, draft: Path) -> None:
-    """Make register and vault of the files in a draft of a home, which are gone after."""
+def _receive_tables(settings: Settings, directory: Path) -> None:
+    """Make register and vault of their files."""
     from dpanalytics.records.transactions import open_records  # noqa: PLC0415 (slow)
     from dpanalytics.records.transfer import read_tables  # noqa: PLC0415
 
     upgrade_records(settings)
     with open_records(settings) as records, records.writing() as connection:
-        read_tables(connection, draft / "register")
-    rmtree(draft / "register", ignore_errors=True)
+        read_tables(connection, directory)
 
 
 def restore_home(
@@ -143,17 +141,17 @@ def restore_home(
             values["database_url"] = database_url
         write_settings(there, declarations=declarations, others=values)
 
-    def receive(draft: Path, evidence: Evidence) -> None:
+    def receive(draft: Path, staged: Path, evidence: Evidence) -> None:
         settings = load_settings(draft, environ=environ)
         if settings.database_url is None:
             receive_sqlite(settings.database, evidence)
-            _receive_tables(settings, draft)
+            _receive_tables(settings, staged / "register")
             return
         from dpanalytics.ledger.postgres_transfer import receive_postgres  # noqa: PLC0415 (slow)
 
         upgrade(settings)
         receive_postgres(settings.database_url, evidence)
-        _receive_tables(settings, draft)
+        _receive_tables(settings, staged / "register")
 
     def opened(draft: Path) -> Journal:
         return open_journal(load_settings(draft, environ=environ), clock=utc_now)
@@ -163,9 +161,7 @@ def restore_home(
         home,
         write_settings=settings_of,
         receive=receive,
-        open_journal=lambda draft: open_journal(
-            load_settings(draft, environ=environ), clock=utc_now
-        ),
+        open_journal=opened,
         declared=declared,
         known=known,
         nothing_answered_since=nothing_answered_since,

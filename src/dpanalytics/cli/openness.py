@@ -10,7 +10,6 @@ import typer
 from dpanalytics import wiring
 from dpanalytics.cli.options import HomeOption, settings_of
 from dpanalytics.openness.register import to_json
-from dpanalytics.web.register import to_page
 
 app = typer.Typer()
 
@@ -33,6 +32,8 @@ def register(
     home: HomeOption = None,
 ) -> None:
     """Write the openness register: what is used, what for, by whom, and what was spent."""
+    from dpanalytics.web.register import to_page  # noqa: PLC0415 (slow)
+
     with wiring.open_macro(settings_of(home)) as door:
         told = door.register()
     text = to_page(told, alone=True).encode() if form is Form.HTML else to_json(told) + b"\n"

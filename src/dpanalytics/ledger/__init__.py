@@ -6,9 +6,16 @@
 | accounts.py | grants, caps, debits, tickets: values, and the rules of a charge (pure) |
 | entries.py | what an entry may be, and the one way to write it down (pure) |
 | merkle.py | the tree over the entries, and its proofs, after RFC 9162 (pure) |
-| statements.py | the tables, and every SQL statement |
+| standing.py | what stands for a question that was charged before (pure) |
+| adoption.py | what becomes of the accounts when declarations are adopted (pure) |
+| reading.py | what every journal promises, and how it is read |
+| journal.py | where the journal is kept, and how it is opened |
+| sqlite.py | the journal in a SQLite file: debit, record, adopt, append, one transaction each |
+| postgres.py | the journal in a PostgreSQL database: the same, one call of a function each |
+| statements.py, postgres_statements.py | every SQL statement of either |
 | rows.py | rows of the tables as values |
-| journal.py | debit, record, adopt, append: one transaction each |
+| revisions.py, migrations/ | the tables, functions and roles, and how they change |
+| upgrade.py, postgres_setup.py | a journal's tables made, or brought to this release |
 | evidence.py | all that a journal holds, read without believing it |
 | offline.py | the check of an export, and the replay of entries; imports nothing of ours |
 | verify.py | the check of a whole journal, from its data alone |

@@ -198,6 +198,7 @@ class Replay:
         self._sound = sound
         self._debit_of_release: dict[int, int] = {}
         self._requests: set[str] = set()
+        self._terms: dict[tuple[str, tuple[str, ...], int], tuple[str, tuple[str, ...], int]] = {}
         self._questions: set[tuple[str, str]] = set()
         self._released: set[int] = set()
 
@@ -213,7 +214,7 @@ class Replay:
             return
         try:
             rule.take(self, seq, fields)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             self.shape_faults.append(Fault(seq, f"not the values of a {kind}"))
 
     def told(self, _: int, fields: Mapping[str, Any]) -> None:
@@ -259,7 +260,9 @@ class Replay:
             raise ValueError(years)
         if not (repeats is None or type(repeats) is int):
             raise ValueError(repeats)
-        paid = _Paid(request, consumer, question, repeats, (view, tuple(years), cost))
+        consumer, terms = sys.intern(consumer), (view, tuple(years), cost)
+        terms = self._terms.setdefault(terms, terms)  # one copy of what many debits share
+        paid = _Paid(request, consumer, question, repeats, terms)
         for reason in self._wrong_with(paid, fields["at"][:10]):
             self.budget_faults.append(Fault(seq, reason))
         self.debits[seq] = paid

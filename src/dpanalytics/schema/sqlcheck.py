@@ -39,6 +39,9 @@ from dpanalytics.schema.sqltypes import Kind, Typed, stored, widened
 from dpanalytics.schema.sqlyears import Untold, Year, own_column
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, Dimension, View
 
+EVERYONE = "all students on record"
+"""The population of a view that holds students whatever they agreed to."""
+
 _OUTERMOST = "the view"
 """Name of the outermost query; holds a space, so it is no declared name."""
 
@@ -75,7 +78,7 @@ class CheckedView:
         """Whom the view speaks of, in words."""
         if self.by_consent:
             return "students who agreed to the combining of sources"
-        return "all students on record"
+        return EVERYONE
 
 
 def check_view(view: View, sources: Mapping[str, Source]) -> CheckedView:
