@@ -12,7 +12,7 @@ from dpanalytics.query.request import parse_question
 from dpanalytics.settings import load_settings
 from dpanalytics.wiring import open_desk
 from tests.api.serving import QUESTION
-from tests.test_cli import Ran, done, refused, run
+from tests.test_cli import ROOT, Ran, done, refused, run
 
 __all__ = ["run"]  # a fixture
 
@@ -38,7 +38,7 @@ def keys(run: Run, at: tuple[str, Path], tmp_path: Path) -> Path:
 
 def grown(at: tuple[str, Path]) -> None:
     with open_desk(load_settings(at[1], environ={}), "quality-committee") as desk:
-            desk.answer(parse_question(QUESTION | {"epsilon": 0.2}))
+        desk.answer(parse_question(QUESTION | {"epsilon": 0.2}))
 
 
 def test_the_key_is_made_once_and_others_can_read_its_public_half_only(
@@ -166,3 +166,19 @@ def test_the_verifier_is_printed_whole(run: Run) -> None:
     printed = done(run("ledger", "verifier"))
     compile(printed, "verify_journal.py", "exec")
     assert printed.endswith("sys.exit(main())\n")
+
+
+def test_a_backup_has_checkpoints_and_declarations(
+    run: Run, at: tuple[str, Path], keys: Path, tmp_path: Path
+) -> None:
+    pin, backup, again = (tmp_path / name for name in ("pin", "backup", "again"))
+    pin.write_text(done(run("ledger", "checkpoint", *at)))
+    done(run("backup", backup, "--keys", tmp_path / "kept", *at))
+    back = ("--declarations", ROOT, "--keys", tmp_path / "kept", "--nothing-answered-since")
+    done(run("restore", backup, "--home", again, *back))
+    done(run("ledger", "export", tmp_path / "e", "--home", again))
+    told = done(run("ledger", "verify", tmp_path / "e", "--keys", keys, "--pin", pin))
+    assert "it begins with the" in told
+    assert "it was restored from a backup" in told
+    assert "the files of 1 declarations are those that were adopted" in told
+    assert len(list((again / "checkpoints").iterdir())) == 2

@@ -4,7 +4,7 @@
 <backup>/manifest.json            format, moment, the journal's size and root, digests of all files
 <backup>/journal/entries.ndjson   the journal's entries, as they are hashed
 <backup>/journal/releases.txt     number and body of every release
-<backup>/settings.toml  store/  register/  declarations/
+<backup>/settings.toml  store/  checkpoints/  declared/  register/  declarations/
 ```
 
 Keys are not in it: whoever has them and the store can recompute who is who. A backup is taken
@@ -38,6 +38,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 ENTRIES = "journal/entries.ndjson"
 RELEASES = "journal/releases.txt"
+KEPT = ("store/", "checkpoints/", "declared/")
+"""Directories of a backup that a home has under the same names."""
 ATTEMPTS = 20
 """How often a store is copied anew because a steward changed it meanwhile."""
 
@@ -180,7 +182,7 @@ def restore(
         # 1. Nothing is believed before every file is what the manifest says, and all are there.
         manifest = read_manifest(backup)
         for name in _checked_names(backup, manifest):
-            place = draft if name.startswith("store/") else staged
+            place = draft if name.startswith(KEPT) else staged
             if _copy(backup / name, place / name) != manifest.files[name]:
                 raise ConfigurationError(f"{backup / name}: is not what the manifest says; damaged")
         # 2. The journal proves itself, and is the one that is known of.

@@ -30,7 +30,7 @@ SETTINGS_FILE = "settings.toml"
 DATABASE_FILE = "ledger.sqlite"
 REGISTER_FILE = "register.sqlite"
 VAULT_FILE = "vault.sqlite"
-OCCUPANTS = frozenset({"keys", "store", "declared"})
+OCCUPANTS = frozenset({"keys", "store", "declared", "checkpoints"})
 """Directories that a home may hold before it is complete, besides the files above."""
 
 

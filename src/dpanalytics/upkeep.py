@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from dpanalytics.backup import Manifest, Restored, back_up, copy_keys, restore
 from dpanalytics.database import copy_database
 from dpanalytics.ledger.accounts import Head
+from dpanalytics.ledger.archive import Archive, Kept
 from dpanalytics.ledger.evidence import Evidence
 from dpanalytics.ledger.journal import Journal, open_journal
 from dpanalytics.ledger.transfer import receive_sqlite
@@ -72,6 +73,8 @@ def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) 
             stores={
                 "store/sources": (settings.sources, SourceStore),
                 "store/snapshots": (settings.snapshots, SnapshotStore),
+                "checkpoints": (settings.checkpoints, Kept),
+                "declared": (settings.declared, Kept),
                 "register": (tables, Tables),
             },
             declarations=settings.declarations,
@@ -143,6 +146,7 @@ def restore_home(
 
     def receive(draft: Path, staged: Path, evidence: Evidence) -> None:
         settings = load_settings(draft, environ=environ)
+        Archive(settings.declared).keep(declared)
         if settings.database_url is None:
             receive_sqlite(settings.database, evidence)
             _receive_tables(settings, staged / "register")

@@ -1,9 +1,7 @@
-import gzip
-import hashlib
-import io
+"""What a load keeps, refuses and reports, and which loads stand."""
+
 import json
 from datetime import UTC, date, datetime
-from decimal import Decimal
 
 import polars as pl
 import pytest
@@ -15,24 +13,16 @@ from tests.ingest.workbench import (
     CLICKS,
     CLICKS_CSV,
     NOW,
+    NUMBERS,
     STUDENT,
-    Home,
     column,
     source,
     students,
 )
 
 
-@pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path)
-
-
 def numbered(*values: bytes) -> bytes:
     return b"n\n" + b"".join(value + b"\n" for value in values)
-
-
-NUMBERS = source(column("n", type="integer"), name="numbers")
 
 
 def test_a_load_keeps_rows_under_pseudonyms_and_reports(home):
@@ -88,68 +78,6 @@ def test_columns_have_their_declared_types(home):
     assert row["born"] == date(1990, 2, 28)
     assert row["at"] == datetime(2021, 11, 29, 22, 9, 0, 500_000, UTC)
     assert row["banked"] is True
-
-
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
-@pytest.mark.parametrize("quoted", [False, True])
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("last", [True, False])
-def test_one_table_is_one_table_however_it_is_written(home, newline, quoted, packed, bom, last):
-    content = CLICKS_CSV
-    if quoted:
-        lines = content.splitlines()
-        fields = (b",".join(b'"' + f + b'"' for f in line.split(b",")) for line in lines)
-        content = b"\n".join(fields) + b"\n"
-    content = bom + content.replace(b"\n", newline)
-    if not last:
-        content = content.removesuffix(newline)
-    home.load(gzip.compress(content) if packed else content)
-    plain = Home(home.directory / "plain")
-    plain.directory.mkdir()
-    plain.load(CLICKS_CSV)
-    assert home.rows() == plain.rows()
-
-
-@pytest.mark.parametrize(
-    "encoding",
-    ["utf-8", "utf-16", "utf-16-le", "utf-32", "cp1252", "latin-1", "mac-roman", "cp037"],
-)
-@pytest.mark.parametrize("packed", [False, True])
-def test_text_is_decoded_as_declared(home, encoding, packed):
-    form = FileFormat(type="csv", encoding=encoding, delimiter=";")
-    declared = source(column("place"), STUDENT, form=form)
-    content = "place;id_student\nCórdoba;Zoë\n".encode(encoding)
-    home.load(gzip.compress(content) if packed else content, declared)
-    assert home.rows(declared) == [
-        {"place": "Córdoba", "student": students().pseudonym("zoë")},
-    ]
-
-
-def test_a_file_in_another_encoding_is_refused_whole(home):
-    declared = source(column("place"))
-    with pytest.raises(IngestError, match=r"file.csv: record 2: not text in the declared encoding"):
-        home.load("place\nYork\nCórdoba\n".encode("latin-1"), declared)
-    utf16 = source(column("place"), form=FileFormat(type="csv", encoding="utf-16"))
-    with pytest.raises(IngestError, match="not text in the declared encoding"):
-        home.load("place\nYork\n".encode("utf-16")[:-1], utf16)
-    for name in ("no-such-encoding", "base64", "rot13"):
-        unknown = source(column("place"), form=FileFormat(type="csv", encoding=name))
-        with pytest.raises(IngestError, match="not known as one of text"):
-            home.load(b"place\nYork\n", unknown)
-
-
-def test_quotes_delimiters_and_newlines_within_a_value_are_text(home):
-    declared = source(column("a"), column("b"))
-    home.load(b'a,b\n"x, ""y""",1\n"two\nlines",2\n', declared)
-    assert home.rows(declared) == [{"a": 'x, "y"', "b": "1"}, {"a": "two\nlines", "b": "2"}]
-
-
-def test_a_format_without_quotes_takes_them_as_text(home):
-    form = FileFormat(type="csv", delimiter="\t", quote=None)
-    declared = source(column("a"), column("b"), form=form)
-    home.load(b'a\tb\n5" pipe\t"x\n', declared)
-    assert home.rows(declared) == [{"a": '5" pipe', "b": '"x'}]
 
 
 @pytest.mark.parametrize(
@@ -254,66 +182,6 @@ def test_a_file_with_a_header_only_is_a_load_of_no_rows(home):
     assert home.store.scan(NUMBERS).collect().schema == pl.Schema({"n": pl.Int64})
 
 
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [
-        (b"a,b\n1,2\n3\n", "record 2: 1 fields; the header has 2"),
-        (b"a,b\n1,2\n3,4,5\n", "record 2: 3 fields; the header has 2"),
-        (b"a,b\n1\n2,3,4\n", "record 1: 1 fields; the header has 2"),
-        (b'a,b\n1,"2\n3,4\n', "record 1: a quote that is never closed"),
-        (b'a,b\n1,2\n3,5" x\n', "record 2: a quote that neither opens nor closes a field"),
-        (b'a,b\n1,"2"x\n', "record 1: a quote that neither opens nor closes a field"),
-        (b"a,b\n1,2\r3,4\n", "record 1: not built as a record"),
-        (b"a,b\n1," + b"x" * 140_000 + b"\n", "too long"),
-        (b"a,b\n" + b"1," + b"x" * 9_000_000, "a record longer than 131,071 bytes"),
-    ],
-)
-def test_a_file_not_built_as_declared_is_refused_whole(home, content, fault):
-    with pytest.raises(IngestError, match=fault):
-        home.load(content, source(column("a"), column("b")))
-    assert home.stored_files(source(column("a"))) == ["lock"]
-
-
-def test_blank_lines_are_no_records(home):
-    report = home.load(b"n\n\n1\n\r\n2\n\n", NUMBERS)
-    assert (report.rows_read, report.rows_kept) == (2, 2)
-
-
-def test_a_damaged_gzip_file_is_refused_whole(home):
-    packed = gzip.compress(CLICKS_CSV * 1)
-    with pytest.raises(IngestError, match="truncated or damaged"):
-        home.load(packed[:-9])
-    with pytest.raises(IngestError, match="truncated or damaged"):
-        home.load(packed[:20] + b"\xff" + packed[21:])
-    assert home.load(packed[:0] + packed).rows_kept == 3
-
-
-def test_several_gzip_members_are_one_file(home):
-    head, tail = CLICKS_CSV[:40], CLICKS_CSV[40:]
-    assert home.load(gzip.compress(head) + gzip.compress(tail)).rows_kept == 3
-
-
-def test_records_that_cross_blocks_are_whole(home):
-    rows = b"".join(b'AAA,"%d\n",%d,?\n' % (n, n % 400) for n in range(700_000))
-    content = b"module,id_student,day,clicks\n" + rows
-    assert len(content) > 8 * 2**20
-    report = home.load(content)
-    assert (report.rows_read, report.rows_kept) == (700_000, 700_000)
-    stored = home.store.scan(CLICKS).select(pl.col("day").sum(), pl.col("student").n_unique())
-    assert stored.collect().row(0) == (sum(n % 400 for n in range(700_000)), 700_000)
-
-
-def test_a_bad_row_is_found_in_a_later_block_with_its_number(home):
-    rows = b"".join(b"%d,x\n" % n for n in range(1_200_000))
-    content = b"n,x\n" + rows + b"1,2,3\n"
-    assert len(content) > 8 * 2**20
-    with pytest.raises(IngestError, match=r"record 1,200,001: 3 fields"):
-        home.load(content, NUMBERS)
-    report = home.load(b"n,x\n" + rows + b"1.5,y\n", NUMBERS)
-    assert report.refused == {"n: not a whole number": 1}
-    assert report.rows_kept == 1_200_000
-
-
 def test_the_same_file_again_is_already_loaded(home):
     first = home.load(CLICKS_CSV)
     again = home.load(home.file(CLICKS_CSV, "renamed.csv"))
@@ -365,152 +233,11 @@ def test_one_student_has_one_pseudonym_in_all_sources(home):
     assert home.rows(marks)[0]["student"] == home.rows()[0]["student"]
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_ndjson_values_stand_at_the_end_of_paths(home, packed):
-    declared = source(
-        column("student", field="actor.account.name", role="student", category="identifier"),
-        column("verb", field="verb.id"),
-        column("seconds", field="result.extensions.https://x.org/a.b", type="decimal", decimals=3,
-               optional=True),
-        column("n", type="integer", optional=True),
-        column("done", type="boolean", optional=True),
-        form=FileFormat(type="ndjson"),
-    )  # fmt: skip
-    actor = {"account": {"name": "Ada", "homePage": "http://x"}}
-    lines = [
-        {"actor": actor, "verb": {"id": "played"}, "done": True, "n": 4,
-         "result": {"extensions": {"https://x.org/a.b": 1.5}}},
-        {"actor": actor, "verb": {"id": "paused"}, "n": None, "result": None},
-        {"actor": actor, "verb": {"id": "Ünï\ncode"}, "n": "5", "extra": [1, {"y": 2}]},
-    ]  # fmt: skip
-    content = "\n\n".join(map(json.dumps, lines)).encode()
-    report = home.load(gzip.compress(content) if packed else content, declared)
-    ada = students().pseudonym("ada")
-    assert home.rows(declared) == [
-        {"student": ada, "verb": "played", "seconds": 1500, "n": 4, "done": True},
-        {"student": ada, "verb": "paused", "seconds": None, "n": None, "done": None},
-        {"student": ada, "verb": "Ünï\ncode", "seconds": None, "n": 5, "done": None},
-    ]
-    assert report.ignored_columns == ("extra",)
-
-
-def test_numbers_in_ndjson_are_judged_as_they_are_spelt(home):
-    declared = source(column("n", type="integer"), form=FileFormat(type="ndjson"))
-    content = b'{"n": 4}\n' * 97 + b'{"n": 4.0}\n{"n": 4e0}\n{"n": true}\n'
-    assert home.load(content, declared).refused == {"n: not a whole number": 3}
-
-
-@pytest.mark.parametrize(
-    ("line", "fault"),
-    [
-        (b"{", "record 2: not JSON"),
-        (b"[1]", "record 2: not a JSON object"),
-        (b'{"n": NaN}', "record 2: not JSON"),
-        (b'{"n": {"secret": 1}}', "record 2: column n: no plain value stands in its place"),
-        (b'{"n": [7]}', "column n: no plain value"),
-        (b'{"n": "\\ud800"}', "column n: no plain value"),
-        (b'{"n": "\xff"}', "not text in the declared encoding"),
-        (b'{"n": ' + b"[" * 100_000, "not JSON"),
-        (b'{"n": ' + b"1" * 5000 + b"}", None),
-    ],
-)
-def test_a_line_that_is_no_record_refuses_the_file(home, line, fault):
-    declared = source(column("n"), form=FileFormat(type="ndjson"))
-    content = b'{"n": 1}\n' + line
-    if fault is None:
-        assert home.load(content, declared).rows_kept == 2
-        return
-    with pytest.raises(IngestError, match=fault) as caught:
-        home.load(content, declared)
-    assert "secret" not in str(caught.value)
-
-
-def parquet(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_parquet_is_judged_by_the_same_rules(home, packed):
-    declared = source(
-        STUDENT,
-        column("module", values=("AAA", "BBB")),
-        column("n", type="integer", bounds=(0, 9), optional=True),
-        column("score", type="decimal", decimals=1),
-        column("born", type="date"),
-        column("at", type="datetime"),
-        column("done", type="boolean"),
-        form=FileFormat(type="parquet"),
-    )
-    frame = pl.DataFrame(
-        {
-            "id_student": [28400, 11391] * 20,
-            "module": pl.Series(["AAA", "BBB"] * 20, dtype=pl.Categorical),
-            "n": pl.Series([None, 3] * 19 + [4, 12], dtype=pl.UInt8),
-            "score": [78.5, 3.0] * 20,
-            "born": [date(1990, 2, 28)] * 40,
-            "at": pl.Series([NOW] * 40).dt.convert_time_zone("Europe/Madrid"),
-            "done": [True, False] * 20,
-            "extra": [[1]] * 40,
-        }
-    )
-    content = parquet(frame)
-    report = home.load(gzip.compress(content) if packed else content, declared)
-    assert report.refused == {"n: outside 0 to 9": 1}
-    assert report.ignored_columns == ("extra",)
-    assert home.rows(declared)[1] == {
-        "student": students().pseudonym("11391"),
-        "module": "BBB",
-        "n": 3,
-        "score": 30,
-        "born": date(1990, 2, 28),
-        "at": NOW,
-        "done": False,
-    }
-    assert not [name for name in home.stored_files() if "draft" in name]
-
-
-def test_the_content_hash_is_that_of_the_file_as_it_lies(home):
-    form = FileFormat(type="parquet")
-    table = parquet(pl.DataFrame({"n": range(100_000)}))
-    for content, declared in (
-        (CLICKS_CSV, CLICKS),
-        (gzip.compress(CLICKS_CSV), CLICKS),
-        (table, source(column("n", type="integer"), form=form)),
-        (gzip.compress(table), source(column("n", type="integer"), form=form)),
-    ):
-        report = home.load(content, declared)
-        assert report.content_sha256 == hashlib.sha256(content).hexdigest()
-        assert home.load(content, declared).already_loaded
-
-
-def test_parquet_values_that_are_not_plain_refuse_the_file(home):
-    declared = source(column("n"), form=FileFormat(type="parquet"))
-    for values in ([[1]], [{"a": 1}], [b"x"]):
-        with pytest.raises(IngestError, match="column n: the file's type holds no plain values"):
-            home.load(parquet(pl.DataFrame({"n": values})), declared)
-    with pytest.raises(IngestError, match="the header lacks n"):
-        home.load(parquet(pl.DataFrame({"m": [1]})), declared)
-    with pytest.raises(IngestError, match="not a Parquet file"):
-        home.load(parquet(pl.DataFrame({"n": [1]}))[:-4], declared)
-    decimals = pl.DataFrame({"n": [Decimal("4.50")]})
-    home.load(parquet(decimals), declared)
-    assert home.rows(declared) == [{"n": "4.50"}]
-
-
 def test_a_file_that_is_not_there_or_not_a_file_is_refused(home):
     with pytest.raises(IngestError, match=r"nothing.csv: the file can't be read: No such file"):
         home.load(home.directory / "nothing.csv")
     with pytest.raises(IngestError, match="is not a plain file"):
         home.load(home.directory)
-
-
-def test_a_format_that_can_not_be_read_is_refused(home):
-    for delimiter, quote in (('"', '"'), ("\n", '"'), ("§", '"'), (",", "\r")):
-        form = FileFormat(type="csv", delimiter=delimiter, quote=quote)
-        with pytest.raises(IngestError):
-            home.load(b"n\n1\n", source(column("n"), form=form))
 
 
 def test_a_pseudonymiser_goes_with_students(home):

@@ -53,6 +53,7 @@ CLICKS = source(
     column("clicks", type="integer", bounds=(0, 10_000), optional=True),
 )
 CLICKS_CSV = b"module,id_student,day,clicks\nAAA,28400,-10,4\nBBB,11391,0,?\nAAA,28400,3,12\n"
+NUMBERS = source(column("n", type="integer"), name="numbers")
 
 
 def students(key: bytes = KEY, space: str = "student_number") -> Pseudonymiser:

@@ -23,10 +23,10 @@ from dpanalytics.records.transactions import (
     driver_connection,
     open_records,
 )
-from dpanalytics.records.transfer import TABLES
+from dpanalytics.records.transfer import TABLES, read_tables, write_tables
 from dpanalytics.records.upgrade import MIGRATIONS, upgrade_records
 from dpanalytics.settings import Settings
-from tests.consent.registers import home_at
+from tests.consent.registers import ADA, BOB, home_at, registry
 from tests.ledger.fakes import Clock
 from tests.ledger.test_crash import ended, in_child, kill_self
 from tests.postgres import settings_for
@@ -230,10 +230,50 @@ def test_a_register_of_another_release_is_not_opened(either: Settings) -> None:
         _set_back(either)
 
 
-def test_every_table_that_is_kept_is_there(either: Settings) -> None:
+def test_a_backup_keeps_every_table(either: Settings) -> None:
+    listed = (
+        "SELECT 'register.' || name FROM register.sqlite_schema WHERE type = 'table' "
+        "UNION SELECT 'vault.' || name FROM vault.sqlite_schema WHERE type = 'table'"
+    )
+    if either.database_url is not None:
+        listed = (
+            "SELECT schemaname || '.' || tablename FROM pg_tables "
+            "WHERE schemaname IN ('register', 'vault')"
+        )
     with open_records(either) as records, records.reading() as connection:
-        for table in TABLES:
-            connection.exec_driver_sql(f"SELECT count(*) FROM {table}").one()
+        found = set(connection.exec_driver_sql(listed).scalars())
+    assert found - {"register.alembic_version", "register.erasing"} == set(TABLES)
+
+
+def test_what_is_kept_is_made_again_in_either_engine(either: Settings, tmp_path: Path) -> None:
+    (tmp_path / "written").mkdir()
+    (tmp_path / "other").mkdir()
+    with registry(either) as held:
+        held.decide(ADA, "give")
+        held.decide(BOB, "refuse")
+        digest = held.all().digest
+        with held.records.writing() as connection:
+            connection.execute(text(SEAL), {"who": ADA})
+        with held.records.reading() as connection:
+            write_tables(connection, tmp_path / "written")
+    with registry(home_at(tmp_path / "other")) as held:
+        with held.records.writing() as connection:
+            read_tables(connection, tmp_path / "written")
+            assert connection.exec_driver_sql(COUNTS).one() == (0, 1)
+        assert held.all().digest == digest
+        assert held.agreed() == [ADA]
+    path = tmp_path / "written" / "vault.identity.ndjson"
+    path.write_text(path.read_text().replace("base64", "base65"))
+    with registry(home_at_new(tmp_path / "third")) as held:
+        broken = pytest.raises(ConfigurationError, match="not what was written")
+        with broken, held.records.writing() as connection:
+            read_tables(connection, tmp_path / "written")
+        assert not held.all().decided
+
+
+def home_at_new(directory: Path) -> Settings:
+    directory.mkdir()
+    return home_at(directory)
 
 
 def test_without_a_register_the_command_that_makes_it_is_named(settings: Settings) -> None:

@@ -47,7 +47,7 @@ ROLES: Mapping[Role, str] = {
     ),
     Role.AUDITOR: (
         "Reads the journal of all that was asked, charged and disclosed, and checks it. Sees no "
-        "answer and no name."
+        "record and no name."
     ),
     Role.DATA_PROTECTION_OFFICER: (
         "Approves cases for sensitive data, reviews every approval, and reads all budgets."

@@ -14,6 +14,11 @@ TABLES = (
     "register.consent_event",
     "register.campaign_asked",
     "register.campaign_reminder",
+    "register.programme",
+    "register.staff",
+    "register.support_case",
+    "register.case_note",
+    "register.shown",
     "vault.identity",
 )
 """Every table that holds something to be kept, those that others refer to first."""
