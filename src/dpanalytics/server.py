@@ -40,6 +40,7 @@ from dpanalytics.api.macro import macro_routes
 from dpanalytics.api.metrics import DIRECTORY, Metrics, of_workers, serve_metrics
 from dpanalytics.api.problems import add_problem_handlers
 from dpanalytics.api.register import RegisterForms, register_routes
+from dpanalytics.api.reviews import review_routes
 from dpanalytics.api.sign_in import add_openid_connect, local_routes
 from dpanalytics.api.telemetry import RequestLog, Write, line_writer, logging_to, standard_error
 from dpanalytics.api.turns import open_turns
@@ -134,6 +135,7 @@ def create_macro_app(
     forms = RegisterForms()
     app.include_router(register_routes(forms))
     app.include_router(register_pages(forms))
+    app.include_router(review_routes())
     app.include_router(audit_routes())
     if settings.local_accounts:
         app.include_router(local_routes())
@@ -179,7 +181,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
-        "http": "h11",  # whichever else is installed: the guards were tested with it
+        "http": "httptools",  # whichever else is installed: the guards were tested with it
         "ws": "none",
         "log_config": None,
         "access_log": False,  # it holds paths and addresses

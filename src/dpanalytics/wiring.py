@@ -35,6 +35,7 @@ from dpanalytics.ledger.journal import (
 )
 from dpanalytics.ledger.verify import Verification, verify
 from dpanalytics.openness.register import KeptRegister, Register, register_of
+from dpanalytics.openness.reviews import Review, reviews_of
 from dpanalytics.query.answer import Answered, Desk
 from dpanalytics.query.plan import Planner
 from dpanalytics.query.timing import TimeClasses, at_once
@@ -178,6 +179,7 @@ class Steward:
         )
         with self._records() as records, records.writing() as connection:
             new = register.load(connection, decisions)
+        with self._records() as records, records.reading() as connection:
             digest = register.state_of_all(connection, at=utc_now()).digest
         return LoadedConsents(digest, new=new, known_before=len(decisions) - new)
 
@@ -391,6 +393,10 @@ class MacroDoor:
     def register(self) -> Register:
         """The openness register, at most a minute old."""
         return self._register.get()
+
+    def reviews(self, *, within: int) -> tuple[Review, ...]:
+        """All approvals, the most urgent first; due are those that end within so many days."""
+        return reviews_of(self.declarations, now=utc_now(), within=within)
 
     def _register_of(self, now: datetime) -> Register:
         head = self._journal.head()

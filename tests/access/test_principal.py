@@ -119,3 +119,30 @@ def test_no_principal_is_in_between(
 ) -> None:
     with pytest.raises(ValueError, match=r"principal|committee"):
         Principal(issuer, subject, frozenset(roles), frozenset(consumers))
+
+
+@given(st.none() | st.integers() | st.text(max_size=12) | st.just("2026-02-30"))
+def test_training_is_a_day_as_it_is_written_or_none(claim: object) -> None:
+    day = mapped({"learner_analytics_trained_on": claim}, Access()).trained_on
+    assert day is None or day.isoformat() == claim
+
+
+def test_training_name_and_declared_entitlements_come_from_their_claims() -> None:
+    access = Access.model_validate(
+        {
+            "claims": {"trained_on": "training", "display_name": "who"},
+            "entitlements": [{"value": "tutor", "roles": ["staff"]}],
+        }
+    )
+    claims = {
+        "training": "2026-03-01",
+        "who": " Ada L. ",
+        "entitlements": ["tutor", "undeclared"],
+    }
+    principal = mapped(claims, access)
+    assert principal.entitlements == {"tutor"}
+    assert principal.trained_on is not None
+    assert (principal.trained_on.isoformat(), principal.name) == ("2026-03-01", "Ada L.")
+    assert mapped({"who": "\0"}, access).name is None
+    assert mapped({"who": ["Ada"]}, access).name is None
+    assert "Ada" not in repr(principal)

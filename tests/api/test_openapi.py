@@ -59,6 +59,7 @@ def test_operations_have_names_that_last(document: dict[str, Any]) -> None:
         "GET /v1/releases/{request_id}/proof": "get_proof",
         "GET /problems/{slug}": "get_problem",
         "GET /register.json": "get_register",
+        "GET /v1/reviews": "list_reviews",
     }
 
 

@@ -22,7 +22,7 @@ from dpanalytics.disclosure.cases import Outcome
 from dpanalytics.errors import DpAnalyticsError
 from dpanalytics.ledger.verify import verify
 
-from .doors import BOTH, SECOND, START, TUTOR, door_at, home_at, name_of, quiet, staff
+from .doors import BOTH, SECOND, TUTOR, door_at, home_at, name_of, quiet, staff
 
 students = st.sampled_from([0, 1, 2, 9])
 """The last is unknown to everybody."""
@@ -58,6 +58,7 @@ class DisclosureMachine(RuleBasedStateMachine):
         self.agreed = {n: dict.fromkeys(BOTH, False) for n in (0, 1, 2, 9)}
         for number in (0, 1):
             self.decide(number, "give", BOTH)
+        self.begun = self.door.clock()
         self.cases = []
         self.owner, self.student, self.approver, self.ended = {}, {}, {}, set()
         self.opened_on, self.digest, self.shown = {}, {}, Counter()
@@ -65,14 +66,22 @@ class DisclosureMachine(RuleBasedStateMachine):
     def teardown(self):
         if not hasattr(self, "door"):
             return
+        try:
+            self.check_journal()
+        finally:
+            self.put_away()
+
+    def put_away(self):
+        self.opened.__exit__(None, None, None)
+        self.directory.cleanup()
+
+    def check_journal(self):
         assert verify(self.door.journal).faults == ()
         assert len(self.door.entries("disclosure")) == self.shown.total()
         for number in (0, 1, 2):
             commitment = self.door.commitment(number)
             told = [e for e in self.door.entries("disclosure") if e["commitment"] == commitment]
             assert len(told) == self.shown[number]
-        self.opened.__exit__(None, None, None)
-        self.directory.cleanup()
 
     def using(self):
         return replace(self.door.instruments, vault=self.vault)
@@ -289,19 +298,21 @@ class WithoutEntry(DisclosureMachine):
 
 class WithAClockThatStands(DisclosureMachine):
     def using(self):
-        return replace(super().using(), clock=lambda: START)
+        return replace(super().using(), clock=lambda: self.begun)
 
 
 def read_of(machine, *, meanwhile=None, days=0):
     """A student who agreed is asked for, and read some days later."""
     machine.begin()
-    machine.declare("quiet_weeks", 3, four_eyes=False)
-    machine.request(TUTOR, "quiet_weeks", 0)
-    machine.wait(days)
-    machine.read(0, number=0, meanwhile=meanwhile)
-    shown = machine.shown.total()
-    machine.teardown()
-    return shown
+    try:
+        machine.declare("quiet_weeks", 3, four_eyes=False)
+        machine.request(TUTOR, "quiet_weeks", 0)
+        machine.wait(days)
+        machine.read(0, number=0, meanwhile=meanwhile)
+        machine.check_journal()
+        return machine.shown.total()
+    finally:
+        machine.put_away()
 
 
 def test_the_model_lets_a_fair_reading_pass_and_counts_it():

@@ -4,6 +4,7 @@
 |---|---|
 | macro.py | the macro door's routes |
 | register.py | the openness register, for everybody |
+| reviews.py | approvals, and when they end |
 | sign_in.py | who asks: bearer tokens, and the consumer that their holder asks as |
 | reading.py | whose releases and budgets a person may read |
 | turns.py | blocking work off the event loop, in a fair and bounded order |

@@ -316,6 +316,21 @@ PROBLEMS: Mapping[str, Problem] = {
 }
 """A problem document of each kind that a route may answer, by its name."""
 
+REVIEWS: Mapping[str, Any] = {
+    "within_days": 60,
+    "reviews": [
+        {
+            "subject": "grant",
+            "name": "quality-committee: enrolments 2013/14",
+            "owner": "Academic Quality Committee",
+            "approved_by": "PVC Education",
+            "evidence": "budgets/quality-committee.yaml",
+            "valid_until": "2027-07-31",
+            "state": "due",
+        }
+    ],
+}
+
 REGISTER: Mapping[str, Any] = {
     "as_of": "2026-11-02T10:04:00Z",
     "digest": "5f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c",
@@ -354,6 +369,7 @@ NAMED: Mapping[str, Mapping[str, Any]] = {
     "consistency": {"value": CONSISTENCY},
     "proof": {"value": PROOF},
     "page": {"value": PROBLEM_PAGE},
+    "reviews": {"value": REVIEWS},
     "register": {"summary": "Shortened", "value": REGISTER},
     **{
         slug: {"summary": problem.title, "value": problem.model_dump(exclude_none=True)}

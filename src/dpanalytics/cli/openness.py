@@ -1,4 +1,4 @@
-"""Commands for everybody who asks what is done with data: the openness register."""
+"""Commands of openness: the register for everybody, and reviews of what was approved."""
 
 import sys
 from enum import StrEnum
@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from dpanalytics import wiring
-from dpanalytics.cli.options import HomeOption, settings_of
+from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.openness.register import to_json
+from dpanalytics.openness.reviews import WITHIN, State
+from dpanalytics.terminal import table_of
 
 app = typer.Typer()
 
@@ -41,3 +43,28 @@ def register(
         sys.stdout.buffer.write(text)
     else:
         output.write_bytes(text)
+
+
+@app.command()
+def reviews(
+    within: Annotated[
+        int, typer.Option("--within", min=0, help="Days before its end from which one is due.")
+    ] = WITHIN,
+    home: HomeOption = None,
+) -> None:
+    """List every approval with owner, approver, evidence and last day, the most urgent first."""
+    with wiring.open_macro(settings_of(home)) as door:
+        found = door.reviews(within=within)
+    table = table_of("state", "what", "name", "owner", "approved by", "evidence", "valid until")
+    for each in found:
+        until = str(each.valid_until or "")
+        names = (each.name, each.owner, each.approved_by, each.evidence)
+        table.add_row(each.state, each.subject, *names, until)
+    out.print(table)
+    states = [each.state for each in found]
+    out.print(
+        f"{states.count(State.EXPIRED)} expired, {states.count(State.DUE)} due within {within} "
+        "days. Expired means refused: from the second after its last day (UTC), nothing is done "
+        "under an approval until it is approved again.",
+        soft_wrap=True,
+    )

@@ -2,6 +2,13 @@
 
 | file | what lives there |
 |---|---|
+| programmes.py | who may act under a programme, and whether anybody may today (pure) |
+| cases.py | the states of a case, and what each step needs (pure) |
+| disclose.py | the one function that opens an identity, step by step |
+| interventions.py | the use cases of staff: decide, read, note, conclude, close |
+| opening.py | the use cases that open cases: a run, a request for one student |
+| caserows.py | tables of cases, staff, and what was shown to whom |
+| adoption.py | tells the journal which programmes hold |
 | indicators.py | derived values of students, by a closed list of formulas, lazily |
 | records.py | records of students as the formulas need them |
 | formulas.py | each formula as expressions of the engine |

@@ -391,7 +391,9 @@ class Replay:
         if not isinstance(indicators, list) or not indicators:
             raise ValueError(indicators)
         for each in indicators:
-            if each.keys() != {"name", "version"} or type(each["version"]) is not int:
+            if not isinstance(each, dict) or each.keys() != {"name", "version"}:
+                raise ValueError(each)
+            if type(each["version"]) is not int:
                 raise ValueError(each)
             _text(each, "name")
         if not (approved is None or type(approved) is int):

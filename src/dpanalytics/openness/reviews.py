@@ -52,7 +52,9 @@ class Review:
     state: State
 
 
-def reviews_of(declared: Declarations, *, now: datetime, within: int = WITHIN) -> tuple[Review, ...]:
+def reviews_of(
+    declared: Declarations, *, now: datetime, within: int = WITHIN
+) -> tuple[Review, ...]:
     """All approvals, the most urgent first.
 
     Args:

@@ -1,0 +1,117 @@
+"""Reviews: every approval is listed, and expired means refused from that second."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dpanalytics.cli import app
+from dpanalytics.errors import GrantExpired
+from dpanalytics.ledger.accounts import Debit
+from dpanalytics.ledger.journal import SqliteJournal, create_journal
+from dpanalytics.ledger.loss import Rho
+from dpanalytics.openness.reviews import Review, State, Subject, reviews_of
+from dpanalytics.schema.declared import Declarations, read_declarations
+from dpanalytics.settings import load_settings
+from dpanalytics.wiring import create_home
+from tests.api.serving import AUDITOR, COMMITTEE, standing
+from tests.conftest import ROOT
+
+LAST = date(2027, 7, 31)
+LAST_SECOND = datetime(2027, 7, 31, 23, 59, 59, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def declared() -> Declarations:
+    return read_declarations(ROOT)
+
+
+def of_grants(found: tuple[Review, ...]) -> Iterator[Review]:
+    return (review for review in found if review.subject is Subject.GRANT)
+
+
+def test_p5_1_every_approval_has_owner_approver_evidence_and_end(declared: Declarations) -> None:
+    found = reviews_of(declared, now=LAST_SECOND)
+    grants = sum(len(consumer.grants) for consumer in declared.consumers.values())
+    assert len(found) == (
+        grants + len(declared.caps.caps) + len(declared.cases) + len(declared.programmes)
+    )
+    for review in found:
+        assert review.owner
+        assert review.approved_by
+        assert review.evidence
+        assert (review.valid_until is None) == (review.subject is Subject.CAP)
+    files = {r.evidence for r in found if r.subject is not Subject.CASE}
+    assert files <= set(declared.files)
+
+
+@pytest.mark.parametrize(
+    ("before", "within", "state"),
+    [(61, 60, State.IN_FORCE), (60, 60, State.DUE), (0, 0, State.DUE), (-1, 60, State.EXPIRED)],
+)
+def test_p5_1_what_ends_within_the_days_asked_for_is_due(
+    declared: Declarations, before: int, within: int, state: State
+) -> None:
+    now = LAST_SECOND - timedelta(days=before)
+    found = reviews_of(declared, now=now, within=within)
+    assert {review.state for review in of_grants(found)} == {state}
+
+
+def test_a_programme_of_a_later_day_is_not_in_force_yet(declared: Declarations) -> None:
+    found = reviews_of(declared, now=datetime(2026, 5, 31, tzinfo=UTC))
+    assert {r.state for r in found if r.subject is Subject.PROGRAMME} == {State.NOT_YET}
+
+
+def test_the_most_urgent_come_first(declared: Declarations) -> None:
+    found = reviews_of(declared, now=LAST_SECOND + timedelta(seconds=1))
+    order = [list(State).index(review.state) for review in found]
+    assert order == sorted(order)
+    assert found[0].state is State.EXPIRED
+
+
+def test_p5_1_expired_means_refused_from_that_second(
+    declared: Declarations, tmp_path: Path
+) -> None:
+    """What the reviews call expired the journal refuses; tests/ledger/contract.py has the rest."""
+    now = LAST_SECOND
+    create_journal(tmp_path / "journal.sqlite")
+    with SqliteJournal(tmp_path / "journal.sqlite", clock=lambda: now) as journal:
+        journal.adopt(declared)
+        grant = declared.consumers["quality-committee"].grants[0]
+
+        def ask(number: int) -> None:
+            journal.debit(
+                Debit(
+                    request_id=f"request-{number}",
+                    consumer="quality-committee",
+                    purpose="quality-review",
+                    view=grant.view,
+                    academic_years=(grant.academic_year,),
+                    cost=Rho(1000),
+                    question=f"{number:064x}",
+                )
+            )
+
+        assert State.EXPIRED not in {r.state for r in reviews_of(declared, now=now)}
+        ask(1)
+        now += timedelta(seconds=1)
+        assert {r.state for r in of_grants(reviews_of(declared, now=now))} == {State.EXPIRED}
+        with pytest.raises(GrantExpired, match="2027-07-31"):
+            ask(2)
+
+
+def test_who_looks_after_approvals_reads_them_over_http_and_nobody_else(tmp_path: Path) -> None:
+    create_home(tmp_path / "home", declarations=ROOT)
+    with standing(load_settings(tmp_path / "home", environ={})) as served:
+        told = served.get("/v1/reviews", token=AUDITOR, params={"within": 3650})
+        assert told.status_code == 200
+        assert told.json()["within_days"] == 3650
+        assert {r["subject"] for r in told.json()["reviews"]} >= {"grant", "cap", "programme"}
+        assert served.get("/v1/reviews", token=COMMITTEE).status_code == 403
+        assert served.get("/v1/reviews", token=None).status_code == 401
+        assert served.get("/v1/reviews", token=AUDITOR, params={"within": -1}).status_code == 422
+    result = CliRunner().invoke(app, ["reviews", "--home", str(tmp_path / "home")])
+    assert result.exit_code == 0
+    assert "Expired means refused" in result.output
