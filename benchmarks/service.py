@@ -40,8 +40,9 @@ from dpanalytics.demonstration.acts import CONSUMER, FILES, YEAR
 from dpanalytics.demonstration.university import write_university
 from dpanalytics.settings import load_settings
 from dpanalytics.store.snapshots import SnapshotStore
-from dpanalytics.upkeep import back_up_home, restore_home
-from dpanalytics.wiring import create_home, open_steward
+from dpanalytics.wiring.homes import create_home
+from dpanalytics.wiring.steward import open_steward
+from dpanalytics.wiring.upkeep import back_up_home, restore_home
 
 ROOT = Path(__file__).parents[1]
 STUDENTS, CLICKS = 30_000, 1_000_000

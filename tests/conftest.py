@@ -10,7 +10,8 @@ import pytest
 from dpanalytics.demonstration.acts import FILES
 from dpanalytics.demonstration.university import write_university
 from dpanalytics.settings import Settings, load_settings
-from dpanalytics.wiring import create_home, open_steward
+from dpanalytics.wiring.homes import create_home
+from dpanalytics.wiring.steward import open_steward
 from tests.postgres import postgres, postgres_url
 
 __all__ = ["postgres", "postgres_url"]  # fixtures of all rooms

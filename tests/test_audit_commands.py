@@ -10,7 +10,7 @@ import pytest
 from dpanalytics.ledger.note import Note, VerifierKey
 from dpanalytics.query.request import parse_question
 from dpanalytics.settings import load_settings
-from dpanalytics.wiring import open_desk
+from dpanalytics.wiring.macro import open_desk
 from tests.api.serving import QUESTION
 from tests.test_cli import ROOT, Ran, done, refused, run
 

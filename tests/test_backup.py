@@ -26,8 +26,10 @@ from dpanalytics.query.request import Question
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.store.snapshots import SnapshotStore
 from dpanalytics.terminal import head_of, head_text
-from dpanalytics.upkeep import back_up_home, restore_home
-from dpanalytics.wiring import open_auditor, open_desk, open_steward
+from dpanalytics.wiring.auditor import open_auditor
+from dpanalytics.wiring.macro import open_desk
+from dpanalytics.wiring.steward import open_steward
+from dpanalytics.wiring.upkeep import back_up_home, restore_home
 from tests.ledger.test_upgrade import BEFORE_MIGRATIONS
 from tests.postgres import PostgresServer
 from tests.services import QUESTION, await_true, service

@@ -22,7 +22,7 @@ from dpanalytics.cli import main
 from dpanalytics.demonstration.acts import FILES
 from dpanalytics.schema.jsonschema import MODELS
 from dpanalytics.settings import load_settings
-from dpanalytics.wiring import open_auditor
+from dpanalytics.wiring.auditor import open_auditor
 
 ROOT = Path(__file__).parents[1]
 AS = ("--as", "quality-committee")

@@ -16,8 +16,10 @@ from dpanalytics.cli import app
 from dpanalytics.errors import ConfigurationError, JournalError
 from dpanalytics.query.builder import ask
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
-from dpanalytics.upkeep import back_up_home, restore_home, upgrade_home
-from dpanalytics.wiring import open_auditor, open_desk, open_steward
+from dpanalytics.wiring.auditor import open_auditor
+from dpanalytics.wiring.macro import open_desk
+from dpanalytics.wiring.steward import open_steward
+from dpanalytics.wiring.upkeep import back_up_home, restore_home, upgrade_home
 from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from dpanalytics.ledger.loss import Rho
 from dpanalytics.openness.reviews import Review, State, Subject, reviews_of
 from dpanalytics.schema.declared import Declarations, read_declarations
 from dpanalytics.settings import load_settings
-from dpanalytics.wiring import create_home
+from dpanalytics.wiring.homes import create_home
 from tests.api.serving import AUDITOR, COMMITTEE, standing
 from tests.conftest import ROOT
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from dpanalytics.settings import Settings, write_settings
-from dpanalytics.wiring import open_auditor
+from dpanalytics.wiring.auditor import open_auditor
 from tests.services import (
     PATIENCE,
     QUESTION,

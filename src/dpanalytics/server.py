@@ -47,7 +47,8 @@ from dpanalytics.api.turns import open_turns
 from dpanalytics.errors import ConfigurationError, DpAnalyticsError
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from dpanalytics.web.register import register_pages
-from dpanalytics.wiring import open_macro, utc_now
+from dpanalytics.wiring.journals import utc_now
+from dpanalytics.wiring.macro import open_macro
 
 SIGNED_IN = "/v1/"
 """Where routes lie that take a sign-in."""

@@ -18,7 +18,7 @@ from dpanalytics.api.telemetry import line_writer
 from dpanalytics.errors import SignInRefused
 from dpanalytics.server import create_macro_app
 from dpanalytics.settings import Settings
-from dpanalytics.wiring import utc_now
+from dpanalytics.wiring.journals import utc_now
 
 HERE = "http://127.0.0.1"
 SUBJECT = "subject-canary-51"

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 import pytest
 
-from dpanalytics.auditing import make_signing_key, open_auditing
 from dpanalytics.ledger.audit import read_proof
 from dpanalytics.ledger.checkpoint import open_checkpoint
 from dpanalytics.ledger.merkle import leaf_hash, verify_consistency, verify_inclusion
 from dpanalytics.ledger.note import VerifierKey
+from dpanalytics.wiring.auditing import make_signing_key, open_auditing
 from tests.api.people import COMMITTEE, REVIEW, Service, copied, problem, service_over
 from tests.api.test_macro import QUESTION, REVIEWED
 

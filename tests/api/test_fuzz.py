@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.settings import Settings, load_settings
-from dpanalytics.wiring import open_auditor
+from dpanalytics.wiring.auditor import open_auditor
 from tests.access.issuing import issuing
 from tests.api.people import COMMITTEE, Service, copied, problem, service_over
 from tests.client.service import serving

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpanalytics.schema.declared import read_declarations
-from dpanalytics.wiring import open_auditor
+from dpanalytics.wiring.auditor import open_auditor
 from tests.api.people import COMMITTEE, REVIEW, Service, copied, problem, service_over
 from tests.conftest import ROOT
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dpanalytics.cli import app
 from dpanalytics.settings import Settings, load_settings
-from dpanalytics.wiring import create_home
+from dpanalytics.wiring.homes import create_home
 from tests.api.serving import QUESTION, Standing, serving, standing
 from tests.conftest import ROOT
 from tests.web.reading import read, text_of

@@ -13,7 +13,8 @@ from dpanalytics.consent.scope import Scope
 from dpanalytics.errors import IngestError, RequestError
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.settings import Settings, load_settings
-from dpanalytics.wiring import open_auditor, open_steward
+from dpanalytics.wiring.auditor import open_auditor
+from dpanalytics.wiring.steward import open_steward
 from tests.conftest import ROOT
 
 HEADER = "student,combine_sources,individual_support,special_category,decided_on\n"

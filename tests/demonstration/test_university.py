@@ -26,7 +26,9 @@ TODAY = date(2026, 10, 20)
 
 @pytest.fixture(scope="module")
 def university(tmp_path_factory: pytest.TempPathFactory) -> University:
-    return write_university(tmp_path_factory.mktemp("university"), today=TODAY, students=4_000, clicks=40_000)
+    return write_university(
+        tmp_path_factory.mktemp("university"), today=TODAY, students=4_000, clicks=40_000
+    )
 
 
 @pytest.fixture(scope="module")

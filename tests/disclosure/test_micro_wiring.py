@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from dpanalytics.errors import ConfigurationError
-from dpanalytics.micro_wiring import open_micro
 from dpanalytics.settings import Settings
 from dpanalytics.vault.keys import create_key
+from dpanalytics.wiring.micro import open_micro
 
 from .doors import home_at, name_of, staff
 

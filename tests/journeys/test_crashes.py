@@ -9,7 +9,8 @@ import pytest
 from dpanalytics.query.answer import Answered
 from dpanalytics.query.builder import ask
 from dpanalytics.settings import Settings, load_settings
-from dpanalytics.wiring import open_auditor, open_desk
+from dpanalytics.wiring.auditor import open_auditor
+from dpanalytics.wiring.macro import open_desk
 
 CONSUMER = "quality-committee"
 YEAR = "2013/14"
@@ -25,7 +26,7 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from dpanalytics.settings import load_settings
-from dpanalytics.wiring import open_desk
+from dpanalytics.wiring.macro import open_desk
 import dpanalytics.query.answer as journey
 from tests.journeys.test_crashes import CONSUMER, QUESTION
 

@@ -24,7 +24,9 @@ from dpanalytics.query.plan import Plan
 from dpanalytics.query.release import rows_of_table, written_down
 from dpanalytics.query.request import Question
 from dpanalytics.settings import load_settings
-from dpanalytics.wiring import create_home, open_desk, open_steward
+from dpanalytics.wiring.homes import create_home
+from dpanalytics.wiring.macro import open_desk
+from dpanalytics.wiring.steward import open_steward
 
 pytestmark = pytest.mark.oulad
 

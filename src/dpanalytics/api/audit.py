@@ -32,7 +32,7 @@ from dpanalytics.ledger.accounts import Head
 from dpanalytics.ledger.audit import Consistency, Filter, Inclusion, Total, proof_lines
 from dpanalytics.ledger.entries import canonical
 from dpanalytics.ledger.note import Note, VerifierKey
-from dpanalytics.wiring import MacroDoor
+from dpanalytics.wiring.macro import MacroDoor
 
 HASH = "^[0-9a-f]{64}$"
 AUDITOR = Depends(holding(Role.AUDITOR))

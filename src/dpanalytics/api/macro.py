@@ -24,7 +24,7 @@ from dpanalytics.errors import (
     ServiceBusy,
 )
 from dpanalytics.query.request import Question, parse_question_json
-from dpanalytics.wiring import MacroDoor
+from dpanalytics.wiring.macro import MacroDoor
 
 KEY = "^[A-Za-z0-9][A-Za-z0-9._-]{7,63}$"
 """An idempotency key."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from dpanalytics.api.described import operation_name, responses
 from dpanalytics.api.turns import Turns
 from dpanalytics.openness.register import KEPT, Register, to_json
-from dpanalytics.wiring import MacroDoor
+from dpanalytics.wiring.macro import MacroDoor
 
 PUBLIC = "register"
 """Asker of all that is asked without sign-in: together they take turns as one."""

@@ -12,7 +12,7 @@ from dpanalytics.api.described import of_json, operation_name, responses
 from dpanalytics.api.macro import SIGNED_IN
 from dpanalytics.api.sign_in import holding
 from dpanalytics.openness.reviews import WITHIN, Review, State, Subject
-from dpanalytics.wiring import MacroDoor
+from dpanalytics.wiring.macro import MacroDoor
 
 
 class ReviewBody(Body):

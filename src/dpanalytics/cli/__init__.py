@@ -1,4 +1,4 @@
-"""The command line: thin, one function a command; use cases come from `wiring.py`.
+"""The command line: thin, one function a command; use cases come from `wiring`.
 
 | file | whose commands |
 |---|---|

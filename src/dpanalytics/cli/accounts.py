@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics import wiring
 from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.errors import RequestError
+from dpanalytics.schema.declared import read_declarations
 from dpanalytics.terminal import table_of
 
 app = typer.Typer()
@@ -45,7 +45,7 @@ def account_add(
     from dpanalytics.access.accounts import add_account  # noqa: PLC0415  loads slowly
 
     settings = settings_of(home)
-    declared = wiring.read_declarations(settings.declarations)
+    declared = read_declarations(settings.declarations)
     added = add_account(
         settings.accounts_file,
         settings.local_tokens_key,

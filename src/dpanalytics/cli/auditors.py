@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics import auditing, wiring
 from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.errors import ConfigurationError, JournalError, RequestError
 from dpanalytics.ledger import offline
@@ -19,6 +18,9 @@ from dpanalytics.ledger.audit import Consistency, Filter, Inclusion, proof_lines
 from dpanalytics.ledger.checkpoints import read_verifier_key
 from dpanalytics.ledger.note import NoteRefused, SignatureType, VerifierKey
 from dpanalytics.terminal import head_text, show_verification, table_of
+from dpanalytics.wiring import auditing
+from dpanalytics.wiring.auditor import open_auditor
+from dpanalytics.wiring.journals import utc_now
 
 app = typer.Typer()
 ledger = typer.Typer(help="Read, prove, export and verify the journal.")
@@ -86,7 +88,7 @@ def ledger_list(
 @ledger.command("head")
 def ledger_head(home: HomeOption = None) -> None:
     """Print size and root of the journal; keep them elsewhere, to compare or restore by."""
-    with wiring.open_auditor(settings_of(home)) as auditor:
+    with open_auditor(settings_of(home)) as auditor:
         out.print(head_text(auditor.head()), soft_wrap=True)
 
 
@@ -109,7 +111,7 @@ def ledger_verify(
         raise typer.Exit(offline.main(words))
     if keys is not None or pin is not None:
         raise RequestError("--keys and --pin are for an export; name its directory")
-    with wiring.open_auditor(settings_of(home)) as auditor:
+    with open_auditor(settings_of(home)) as auditor:
         verification = auditor.verify()
     show_verification(out, verification)
     if not verification.passed:
@@ -265,7 +267,7 @@ def audit_cosign(
         last=last,
         proof=proof,
         begin=begin,
-        at=wiring.utc_now(),
+        at=utc_now(),
     )
     sys.stdout.write(note.decode())
 

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics import wiring
 from dpanalytics.cli.options import ConsumerOption, HomeOption, out, settings_of
 from dpanalytics.errors import RequestError
 from dpanalytics.query.request import Question, parse_question_json
+from dpanalytics.schema.declared import read_declarations
 from dpanalytics.terminal import budget_table, show_answer, show_estimate, table_of, written
+from dpanalytics.wiring.macro import open_desk
 
 app = typer.Typer()
 
@@ -28,7 +29,7 @@ def views(
     home: HomeOption = None,
 ) -> None:
     """What may be asked about: views, or one view's dimensions and measures."""
-    declared = wiring.read_declarations(settings_of(home).declarations)
+    declared = read_declarations(settings_of(home).declarations)
     if name is None:
         table = table_of("view", "about", "academic years")
         for key, checked in sorted(declared.views.items()):
@@ -58,7 +59,7 @@ def views(
 def estimate(question: QuestionArgument, consumer: ConsumerOption, home: HomeOption = None) -> None:
     """Say what a question costs and how accurate its answer will be; reads no rows, is free."""
     asked = _question(question)
-    with wiring.open_desk(settings_of(home), consumer) as desk:
+    with open_desk(settings_of(home), consumer) as desk:
         show_estimate(out, desk.estimate(asked))
 
 
@@ -80,7 +81,7 @@ def ask(
     """Ask: charge the budget, answer with noise, record the answer."""
     asked = _question(question)
     _check_output(form, mode, output)
-    with wiring.open_desk(settings_of(home), consumer) as desk:
+    with open_desk(settings_of(home), consumer) as desk:
         if form == "svg":
             from dpanalytics.web.chart import drawn_metric  # noqa: PLC0415  loads slowly
 
@@ -100,7 +101,7 @@ def ask(
 @app.command()
 def budget(consumer: ConsumerOption, home: HomeOption = None) -> None:
     """A consumer's grants: what they hold, what is spent, until when."""
-    with wiring.open_desk(settings_of(home), consumer) as desk:
+    with open_desk(settings_of(home), consumer) as desk:
         accounts = desk.ledger.accounts(consumer)
     out.print(budget_table(a for a in accounts if a.kind == "grant"))
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics import wiring
 from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.terminal import table_of
+from dpanalytics.wiring.steward import open_steward
 
 app = typer.Typer()
 consent = typer.Typer(help="The register of consents.")
@@ -28,7 +28,7 @@ def load(
     home: HomeOption = None,
 ) -> None:
     """Load decisions from CSV into the register, all or nothing."""
-    with wiring.open_steward(settings_of(home)) as steward:
+    with open_steward(settings_of(home)) as steward:
         loaded = steward.load_consents(file)
     out.print(
         f"consents loaded, state {loaded.digest[:16]}: {loaded.new:,} decisions were new, "
@@ -47,7 +47,7 @@ def state(
 ) -> None:
     """Say how many students agreed to what. Figures are for stewards only."""
     moment = None if at is None else datetime.combine(at.date(), time.min, UTC)
-    with wiring.open_steward(settings_of(home)) as steward:
+    with open_steward(settings_of(home)) as steward:
         counts = steward.consent_state(moment)
     table = table_of("scope", "students who agreed")
     for scope, students in counts.agreed.items():
@@ -61,7 +61,7 @@ def campaign_open(
     academic_year: YearArgument, students: StudentsArgument, home: HomeOption = None
 ) -> None:
     """Note whom the campaign asks; give it again with students who came later."""
-    with wiring.open_steward(settings_of(home)) as steward:
+    with open_steward(settings_of(home)) as steward:
         counts = steward.open_campaign(academic_year, students)
     out.print(f"campaign {academic_year}: {counts.asked:,} students are asked")
 
@@ -69,7 +69,7 @@ def campaign_open(
 @campaign.command("state")
 def campaign_state(academic_year: YearArgument, home: HomeOption = None) -> None:
     """Say how many are asked, answered, and are to be reminded today."""
-    with wiring.open_steward(settings_of(home)) as steward:
+    with open_steward(settings_of(home)) as steward:
         counts = steward.campaign_counts(academic_year)
     out.print(
         f"campaign {academic_year}: {counts.asked:,} asked, {counts.answered:,} answered, "
@@ -85,6 +85,6 @@ def campaign_remind(
     home: HomeOption = None,
 ) -> None:
     """Write those of the registry's list who are to be reminded today to a file."""
-    with wiring.open_steward(settings_of(home)) as steward:
+    with open_steward(settings_of(home)) as steward:
         reminded = steward.remind(academic_year, students, to)
     out.print(f"campaign {academic_year}: {reminded:,} to be reminded, in {to}", soft_wrap=True)

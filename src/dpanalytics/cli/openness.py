@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics import wiring
 from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.openness.register import to_json
 from dpanalytics.openness.reviews import WITHIN, State
 from dpanalytics.terminal import table_of
+from dpanalytics.wiring.macro import open_macro
 
 app = typer.Typer()
 
@@ -36,7 +36,7 @@ def register(
     """Write the openness register: what is used, what for, by whom, and what was spent."""
     from dpanalytics.web.register import to_page  # noqa: PLC0415 (slow)
 
-    with wiring.open_macro(settings_of(home)) as door:
+    with open_macro(settings_of(home)) as door:
         told = door.register()
     text = to_page(told, alone=True).encode() if form is Form.HTML else to_json(told) + b"\n"
     if output is None:
@@ -53,7 +53,7 @@ def reviews(
     home: HomeOption = None,
 ) -> None:
     """List every approval with owner, approver, evidence and last day, the most urgent first."""
-    with wiring.open_macro(settings_of(home)) as door:
+    with open_macro(settings_of(home)) as door:
         found = door.reviews(within=within)
     table = table_of("state", "what", "name", "owner", "approved by", "evidence", "valid until")
     for each in found:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics import upkeep, wiring
 from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.errors import ConfigurationError
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings
 from dpanalytics.terminal import head_of, head_text, show_restored
+from dpanalytics.wiring import upkeep
+from dpanalytics.wiring.macro import open_macro
 
 app = typer.Typer()
 serve = typer.Typer(help="Serve a door to people who sign in.")
@@ -152,7 +153,7 @@ def _served(home: Path | None, **given: str | int | None) -> Settings:
 def _run(settings: Settings, say: Callable[[str], None]) -> None:
     from dpanalytics.server import run_macro  # noqa: PLC0415  the web stack loads slowly
 
-    with wiring.open_macro(settings) as door:  # what is wrong is told here, in one line
+    with open_macro(settings) as door:  # what is wrong is told here, in one line
         door.token_checker()
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
 

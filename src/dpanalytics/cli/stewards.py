@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dpanalytics import wiring
 from dpanalytics.cli.options import HomeOption, out, settings_of
+from dpanalytics.schema.declared import read_declarations
+from dpanalytics.schema.jsonschema import write_json_schemas
 from dpanalytics.terminal import console, table_of
+from dpanalytics.wiring.homes import create_home
+from dpanalytics.wiring.steward import open_steward
 
 app = typer.Typer()
 declarations = typer.Typer(help="Check declarations and write their JSON Schemas.")
@@ -25,7 +28,7 @@ def init(
 ) -> None:
     """Make a home: keys, journal, store and settings."""
     target = home or Path(os.environ.get("DPANALYTICS_HOME", "home"))
-    for path in wiring.create_home(target, declarations=declared):
+    for path in create_home(target, declarations=declared):
         out.print(f"made {path}", soft_wrap=True)
 
 
@@ -34,7 +37,7 @@ def declarations_check(
     root: Annotated[Path, typer.Argument(help="Directory with schemas/ and budgets/.")] = Path(),
 ) -> None:
     """Check all declarations and say what they hold."""
-    declared = wiring.read_declarations(root)
+    declared = read_declarations(root)
     table = table_of("view", "population", "student sources", "dimensions", "measures")
     for name, checked in sorted(declared.views.items()):
         table.add_row(
@@ -56,7 +59,7 @@ def declarations_schemas(
     directory: Annotated[Path, typer.Argument(help="Where to write.")] = Path("schemas/json"),
 ) -> None:
     """Write the JSON Schemas of all declarations, for editors."""
-    for path in wiring.write_json_schemas(directory):
+    for path in write_json_schemas(directory):
         out.print(f"wrote {path}", soft_wrap=True)
 
 
@@ -67,7 +70,7 @@ def load(
     home: HomeOption = None,
 ) -> None:
     """Load a file as the source declares: checked, pseudonymised, all or nothing."""
-    with wiring.open_steward(settings_of(home)) as steward, _progress() as progress:
+    with open_steward(settings_of(home)) as steward, _progress() as progress:
         task = progress.add_task(f"loading {source}", total=None)
         report = steward.load(
             source,
@@ -93,7 +96,7 @@ def snapshot(
     home: HomeOption = None,
 ) -> None:
     """Build the snapshots that questions are answered from. Figures are for stewards only."""
-    with wiring.open_steward(settings_of(home)) as steward, out.status("building snapshots"):
+    with open_steward(settings_of(home)) as steward, out.status("building snapshots"):
         reports = list(steward.build(views or ()))
     for report in reports:
         out.print(

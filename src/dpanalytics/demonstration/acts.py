@@ -19,7 +19,10 @@ from dpanalytics.terminal import (
     show_verification,
     written,
 )
-from dpanalytics.wiring import create_home, open_auditor, open_desk, open_steward
+from dpanalytics.wiring.auditor import open_auditor
+from dpanalytics.wiring.homes import create_home
+from dpanalytics.wiring.macro import open_desk
+from dpanalytics.wiring.steward import open_steward
 
 CONSUMER = "quality-committee"
 YEAR = "2013/14"

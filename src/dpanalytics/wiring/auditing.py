@@ -27,7 +27,7 @@ from dpanalytics.ledger.offline import Manifest
 from dpanalytics.settings import Settings
 from dpanalytics.store.snapshots import SnapshotStore
 from dpanalytics.vault.keys import create_key, read_key
-from dpanalytics.wiring import utc_now
+from dpanalytics.wiring.journals import utc_now
 
 PUBLIC = ".pub"
 """Ending of the verifier key beside a key."""

@@ -7,7 +7,7 @@ are use cases, never the vault, the store or a connection.
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 
 import polars as pl
 
@@ -33,11 +33,7 @@ from dpanalytics.vault.identities import KeyFiles, Vault
 from dpanalytics.vault.keys import read_key
 from dpanalytics.vault.pseudonym import Pseudonymiser
 from dpanalytics.vault.rows import SqlIdentityRows
-
-
-def utc_now() -> datetime:
-    """The clock of a running installation."""
-    return datetime.now(UTC)
+from dpanalytics.wiring.journals import utc_now
 
 
 class MicroDoor:

@@ -5,7 +5,6 @@ Beside `wiring.py`, which builds what an installation is for; nothing here answe
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,11 +28,7 @@ from dpanalytics.settings import (
 )
 from dpanalytics.store.snapshots import SnapshotStore
 from dpanalytics.store.sources import SourceStore
-
-
-def utc_now() -> datetime:
-    """The clock of a running installation."""
-    return datetime.now(UTC)
+from dpanalytics.wiring.journals import utc_now
 
 
 def upgrade_home(settings: Settings) -> tuple[str, Path | None]:
