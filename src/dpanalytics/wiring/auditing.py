@@ -1,6 +1,6 @@
 """From settings to what an auditor is given: keys, checkpoints, exports, reconciliation.
 
-Beside the front doors, over `wiring.py`; nothing here answers a question or loads a row.
+Nothing here answers a question or loads a row.
 """
 
 from collections.abc import Iterator, Sequence

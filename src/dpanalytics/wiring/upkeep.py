@@ -1,6 +1,6 @@
 """From settings to what keeps an installation: upgrades, backups and restores.
 
-Beside `wiring.py`, which builds what an installation is for; nothing here answers, loads or opens.
+Nothing here answers, loads or opens.
 """
 
 from collections.abc import Iterator, Mapping
