@@ -44,7 +44,7 @@ def example_of(kind: type[DpAnalyticsError]) -> DpAnalyticsError:
             return RequestMalformed("in words", faults=(("metrics.0", "is missing"),))
         case errors.ServiceBusy | errors.TooManyRequests:
             return kind("in words", retry_after=3)  # type: ignore[call-arg]
-        case errors.SignInRefused | errors.ReleaseFailed:
+        case errors.CaseMissing | errors.SignInRefused | errors.ReleaseFailed:
             return kind()
         case _:
             return kind("in words")

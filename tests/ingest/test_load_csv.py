@@ -120,6 +120,7 @@ def test_several_gzip_members_are_one_file(home):
     assert home.load(gzip.compress(head) + gzip.compress(tail)).rows_kept == 3
 
 
+@pytest.mark.slow
 def test_records_that_cross_blocks_are_whole(home):
     rows = b"".join(b'AAA,"%d\n",%d,?\n' % (n, n % 400) for n in range(700_000))
     content = b"module,id_student,day,clicks\n" + rows

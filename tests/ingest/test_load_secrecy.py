@@ -118,6 +118,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["at once", "at the first block", "later", "at the end"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_load_that_is_killed_leaves_no_identifier_and_no_half_load(
@@ -196,6 +197,7 @@ def damaged_files(draw) -> tuple[str, bytes]:
     return kind, made
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(damaged_files() | st.tuples(st.sampled_from(sorted(FUZZED)), st.binary(max_size=200)))
 def test_no_bytes_yield_more_than_a_load_or_a_refusal(case):

@@ -31,6 +31,7 @@ from tests.ingest.snapshot_worlds import (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.fixed_dictionaries({"clicks": clicks, "enrolment": enrolment}),
@@ -48,6 +49,7 @@ def test_every_promise_holds_in_every_snapshot(rows, consenting, seed):
                 assert report.rows_built == report.rows_kept + sum(year_free.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.fixed_dictionaries({"clicks": clicks, "enrolment": enrolment}),

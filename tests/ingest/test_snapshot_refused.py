@@ -118,6 +118,7 @@ CRASHING = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_killed_at_several_steps_each_year_stands_whole_in_its_old_or_its_new_version(tmp_path):
     outcomes = []
     for step in (1, 3, 8, 12, 16, 20, 10_000):

@@ -119,6 +119,7 @@ def test_killed_between_the_steps(path: Path, place: str) -> None:
     check_after(path, None)
 
 
+@pytest.mark.slow
 def test_killed_at_every_statement(path: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     places = 0

@@ -131,6 +131,7 @@ def test_epsilon_lies_above_nothing_and_is_not_absurd(epsilon: float) -> None:
         rho_of(epsilon, 1e-6)
 
 
+@pytest.mark.slow
 @given(epsilon=st.floats(1e-6, 20), delta=st.floats(1e-15, 1e-5))
 @settings(max_examples=60, deadline=None)
 def test_an_offer_is_never_more_than_was_said_and_hardly_less(epsilon: float, delta: float) -> None:

@@ -257,6 +257,7 @@ def sessions(examples: int) -> settings:
     )
 
 
+@pytest.mark.slow
 def test_a_sqlite_journal_agrees_with_the_model(tmp_path: Path) -> None:
     numbers = itertools.count()
 
@@ -268,6 +269,7 @@ def test_a_sqlite_journal_agrees_with_the_model(tmp_path: Path) -> None:
     run_state_machine_as_test(machine, settings=sessions(25))  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.slow
 def test_a_postgres_journal_agrees_with_the_model(postgres: PostgresServer) -> None:
     used: list[str] = []
 

@@ -309,6 +309,7 @@ def test_what_is_not_declared_is_refused_and_charges_nothing(
     assert world.spent() == 0
 
 
+@pytest.mark.slow
 @A_FEW
 @given(st.lists(st.sampled_from([0.05, 0.1, 0.3, 0.9, 2.0]), min_size=1, max_size=6))
 def test_no_sequence_of_questions_spends_more_than_the_grant(

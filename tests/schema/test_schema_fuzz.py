@@ -111,6 +111,7 @@ def test_the_good_declarations_are_good(model):
     parse_declaration(yaml.safe_dump(GOOD[model]).encode(), model, "good.yaml")
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(spoilt())
 def test_a_spoilt_declaration_is_read_or_refused(case):

@@ -176,6 +176,7 @@ CRASHING = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_the_store_holds_the_old_version_or_the_new_one(tmp_path):
     outcomes, step = [], 0
     finished = False

@@ -70,6 +70,16 @@ def test_a_column_gives_each_row_its_own_pseudonym(columns):
         assert made.to_list() == expected
 
 
+@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=30))
+def test_numbers_have_the_pseudonyms_of_their_spelling(numbers):
+    shared = students()
+    made = shared.column(pl.Series("student", numbers, dtype=pl.Int64))
+    spelt = shared.column(
+        pl.Series("student", [n if n is None else str(n) for n in numbers], dtype=pl.String)
+    )
+    assert made.equals(spelt, null_equal=True)
+
+
 def test_many_students_who_share_slots_are_told_apart():
     numbers = [str(n) for n in range(150_000)]
     made = students().column(pl.Series(numbers))

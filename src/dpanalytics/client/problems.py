@@ -20,6 +20,7 @@ from dpanalytics import errors
 from dpanalytics.client.wire import Reply
 from dpanalytics.errors import (
     BudgetExceeded,
+    CaseMissing,
     DpAnalyticsError,
     ReleaseFailed,
     RequestMalformed,
@@ -114,7 +115,7 @@ def _error(
         return ServiceBusy(message, retry_after=wait)
     if kind is TooManyRequests:
         return TooManyRequests(message, retry_after=wait)
-    if kind in (SignInRefused, ReleaseFailed):
+    if kind in (CaseMissing, SignInRefused, ReleaseFailed):
         error = kind()
         error.args = (message,)
         return error

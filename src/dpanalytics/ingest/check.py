@@ -87,6 +87,7 @@ class Checker:
         self._missing = tuple(missing)
         self._schema = schema
         self._pseudonymiser = pseudonymiser
+        self._judgements: dict[tuple[str, pl.DataType], tuple[pl.Expr, list[_Rule]]] = {}
 
     def check(self, raw: pl.DataFrame) -> Checked:
         """Values of the rows that keep all rules, as stored, and the count of the others."""
@@ -97,8 +98,7 @@ class Checker:
         values: list[pl.Expr | pl.Series] = []
         rules = []
         for column in self._columns:
-            value, its_rules = self._judged(column, raw.schema[RAW + column.name])
-            value = value.alias(column.name)
+            value, its_rules = self._judgement(column, raw.schema[RAW + column.name])
             if isinstance(self._schema[column.name], pl.Enum) and _is_one(raw, column):
                 # Files are often sorted by what is chosen from a few values.
                 alike = raw.head(1).select(value).to_series()
@@ -120,13 +120,22 @@ class Checker:
         else:
             refused = {}
         # Numbers are narrowed only now: refused ones may not have fitted.
-        narrowed = [
+        stored = [
             # Nothing is left that can wrap; a cast that looks for it takes six times as long.
             pl.col(name).cast(dtype, wrap_numerical=(frame.schema[name], dtype) == _NARROWED)
-            for name, dtype in self._schema.items()
             if frame.schema[name] != dtype
+            else pl.col(name)
+            for name, dtype in self._schema.items()
         ]
-        return Checked(frame.select(self._schema.names()).with_columns(narrowed), refused)
+        return Checked(frame.select(stored), refused)
+
+    def _judgement(self, column: Column, found: pl.DataType) -> tuple[pl.Expr, list[_Rule]]:
+        """As `_judged`, by name, and made once: making it for every block takes time."""
+        made = self._judgements.get((column.name, found))
+        if made is None:
+            value, rules = self._judged(column, found)
+            made = self._judgements[column.name, found] = value.alias(column.name), rules
+        return made
 
     def _judged(self, column: Column, found: pl.DataType) -> tuple[pl.Expr, list[_Rule]]:
         """The value of a column, and the rules for it in their order."""

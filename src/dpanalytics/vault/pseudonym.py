@@ -101,7 +101,7 @@ class Pseudonymiser:
                 numbers, missed = known.numbers(identifiers)
                 astray = identifiers.filter(missed)
             distinct = astray.unique()
-            found = [register.numbers[spelling] for spelling in distinct]
+            found = [register.numbers[spelling] for spelling in distinct.to_list()]
             numbers[missed.to_numpy()] = astray.replace_strict(
                 distinct, found, return_dtype=pl.UInt32
             )
@@ -113,7 +113,7 @@ class Pseudonymiser:
         Numbers once given stay, so those that another thread found are good in this one.
         """
         with self._lock:
-            new = [spelling for spelling in spellings if spelling not in register.numbers]
+            new = [each for each in spellings.to_list() if each not in register.numbers]
             if new:
                 pseudonyms = [self._hashed(str(spelling)) for spelling in new]
                 known = register.known.with_more(new, pl.Series(pseudonyms, dtype=pl.Binary))
