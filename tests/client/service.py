@@ -31,6 +31,8 @@ class Service:
 @contextmanager
 def serving(settings: Settings, **options: Any) -> Iterator[str]:
     """The macro service over a home, until the block ends; its address."""
+    # Tests share the service, and none of them is about how often one may ask.
+    settings = settings.model_copy(update={"requests_per_minute": 1_000_000})
     app = create_macro_app(settings, write=lambda *_, **__: None)
     config = uvicorn.Config(app, **(uvicorn_options(settings) | {"port": 0} | options))
     server = uvicorn.Server(config)
