@@ -9,6 +9,7 @@ are three schemas of one database.
 import os
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -85,11 +86,12 @@ def driver_connection(connection: Connection) -> object:
     return connection.connection.driver_connection
 
 
-class _Closing:
+class _Closing(ABC):
     """Used as a context, it closes itself."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Let go of what is open."""
 
     def __enter__(self) -> Self:
         return self
