@@ -34,6 +34,9 @@ _DATETIME = (
 _NARROWED = (pl.Int64(), pl.Int32())
 """Types of whole numbers as read and as stored where declared bounds let them be narrower."""
 
+_FEW_RUNS = 64
+"""Runs of one text in a block, up to which values are made run by run."""
+
 _YES, _NO = ("true", "yes", "y", "1"), ("false", "no", "n", "0")
 
 
@@ -99,12 +102,10 @@ class Checker:
         rules = []
         for column in self._columns:
             value, its_rules = self._judgement(column, raw.schema[RAW + column.name])
-            if isinstance(self._schema[column.name], pl.Enum) and _is_one(raw, column):
-                # Files are often sorted by what is chosen from a few values.
-                alike = raw.head(1).select(value).to_series()
-                values.append(alike.new_from_index(0, raw.height))
-            else:
-                values.append(value)
+            runs = None
+            if isinstance(self._schema[column.name], pl.Enum):
+                runs = _of_runs(raw.get_column(RAW + column.name), value)
+            values.append(value if runs is None else runs)
             rules += its_rules
         frame = frame.with_columns(values)
         lacking = {name for name in self._schema if frame.get_column(name).null_count()}
@@ -167,12 +168,17 @@ class Checker:
         return made, rules + _outside(column, value)
 
 
-def _is_one(raw: pl.DataFrame, column: Column) -> bool:
-    """Whether all rows have the same text."""
-    texts = raw.get_column(RAW + column.name)
-    if texts.is_empty() or texts.null_count() or texts[0] != texts[-1]:
-        return False
-    return bool((texts == texts[0]).all())
+def _of_runs(texts: pl.Series, value: pl.Expr) -> pl.Series | None:
+    """The values of texts that stand in a few long runs, made once a run; None of others.
+
+    Files are often sorted by what is chosen from a few values.
+    """
+    runs = texts.rle().struct
+    lengths = runs.field("len")
+    if not 0 < len(lengths) <= _FEW_RUNS:
+        return None
+    made = runs.field("value").alias(texts.name).to_frame().select(value).to_series()
+    return pl.concat([made.new_from_index(n, length) for n, length in enumerate(lengths)])
 
 
 def _text(
