@@ -54,9 +54,10 @@ serve: $(READY) ## serve the demonstration on this machine, and say how to sign 
 	@test -e $(DEMO)/home/settings.toml || $(MAKE) --no-print-directory demo
 	$(BIN)/dpanalytics serve demonstration --home $(DEMO)/home
 
-schemas: $(READY) ## write the JSON Schemas of the declarations, and docs/openapi.json
+schemas: $(READY) ## write the JSON Schemas of the declarations, and docs/openapi*.json
 	$(BIN)/dpanalytics declarations schemas
-	$(BIN)/python -m dpanalytics.api > docs/openapi.json
+	$(BIN)/python -m dpanalytics.api macro > docs/openapi.json
+	$(BIN)/python -m dpanalytics.api micro > docs/openapi-micro.json
 
 lock: ## pin requirements/ to what pyproject.toml allows, with hashes (needs uv)
 	$(LOCK) $(LOCK_FLAGS) --extra dev --output-file requirements/dev.txt pyproject.toml requirements/build.in

@@ -23,6 +23,7 @@ SQL
 }
 
 make_user macro macro
+make_user micro micro
 make_user steward steward
 make_user auditor auditor
 # A backup reads the journal, the register and the sealed vault.

@@ -7,7 +7,7 @@ umask 077
 cd "$(dirname "$0")"
 mkdir -p secrets
 
-for name in owner macro steward auditor backup; do
+for name in owner macro micro steward auditor backup; do
   user=$name
   [ "$name" = owner ] && user=postgres
   [ -e "secrets/database_$name" ] ||

@@ -1,4 +1,4 @@
-"""The macro service as an operator starts it: a process of its own, reached over the network."""
+"""The services as an operator starts them: processes of their own, reached over the network."""
 
 import os
 import re
@@ -39,14 +39,14 @@ class Service:
     address: str
     settings: Settings
 
-    def client(self, *, signed_in: bool = True) -> httpx.Client:
-        """A client that is signed in as the committee."""
-        headers = {"authorization": f"Bearer {self.token()}"} if signed_in else {}
+    def client(self, *, signed_in: bool = True, name: str = NAME) -> httpx.Client:
+        """A client that is signed in as the committee, or by another account."""
+        headers = {"authorization": f"Bearer {self.token(name)}"} if signed_in else {}
         return httpx.Client(base_url=self.address, timeout=PATIENCE, headers=headers)
 
-    def token(self) -> str:
-        """An access token of the committee's."""
-        sign_in = {"name": NAME, "password": PASSWORD}
+    def token(self, name: str = NAME) -> str:
+        """An access token of the committee's, or of another account."""
+        sign_in = {"name": name, "password": PASSWORD}
         given = httpx.post(f"{self.address}/v1/local/tokens", json=sign_in, timeout=PATIENCE)
         return str(given.json()["access_token"])
 
@@ -114,13 +114,13 @@ def add_committee(settings: Settings) -> None:
 
 @contextmanager
 def service(
-    home: Path, *, more: Mapping[str, str] | None = None, **given: object
+    home: Path, *, more: Mapping[str, str] | None = None, door: str = "macro", **given: object
 ) -> Iterator[Service]:
-    """The service over a home, with these settings, until the block ends."""
+    """The macro service over a home, or the micro, with these settings, until the block ends."""
     environ = environment(home, local_accounts=True, **given) | dict(more or {})
     settings = load_settings(home, environ=environ)
     add_committee(settings)
-    with started("serve", "macro", "--port", "0", environ=environ) as process:
+    with started("serve", door, "--port", "0", environ=environ) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         found = re.search(r"http://\S+", said)

@@ -12,6 +12,7 @@ from dpanalytics.query.request import parse_question
 from dpanalytics.settings import load_settings
 from dpanalytics.wiring.macro import open_desk
 from tests.api.serving import QUESTION
+from tests.ledger.authority import authority_at
 from tests.test_cli import ROOT, Ran, done, refused, run
 
 __all__ = ["run"]  # a fixture
@@ -129,6 +130,35 @@ def test_an_office_cosigns_what_goes_on_and_nothing_else(
     theirs.write_text(theirs.read_text() + keys.read_text())
     told = done(run("ledger", "verify", tmp_path / "e", "--keys", theirs))
     assert "audit.example.ac.uk cosigned it on" in told
+
+
+def test_an_authority_stamps_a_checkpoint_and_an_auditor_is_told_when(
+    run: Run, at: tuple[str, Path], keys: Path, tmp_path: Path
+) -> None:
+    note = done(run("ledger", "checkpoint", *at))
+    size = note.split("\n")[1]
+    kept, copy = at[1] / "checkpoints" / f"{int(size):012d}", tmp_path / "copy"
+    export, verify = tmp_path / "export", ("ledger", "verify", tmp_path / "export", "--keys", keys)
+    copy.write_text(note)
+    with authority_at(tmp_path / "authority") as authority:
+        root = ("--authority", authority.root)
+        assert "No such file" in refused(run("audit", "timestamp", copy, *root))
+        told = done(run("audit", "timestamp", kept, "--url", authority.url, *root))
+        assert "an authority of root.pem saw it on 20" in told
+        assert "not checked" in done(run("audit", "timestamp", copy, "--url", authority.url))
+    assert "saw it on 20" in done(run("audit", "timestamp", copy, *root))
+    assert "--url and --authority are missing" in refused(run("audit", "timestamp", copy))
+    # The export carries it, and says so; its time is told where a root certificate is given.
+    done(run("ledger", "export", export, "--size", size, *at))
+    assert "an authority's time stamp lies beside" in done(run(*verify))
+    assert "an authority of root.pem saw this checkpoint on 20" in done(run(*verify, *root))
+    # Of another checkpoint it is worth nothing.
+    grown(at)
+    copy.write_text(done(run("ledger", "checkpoint", *at)))
+    assert "of another checkpoint" in refused(run("audit", "timestamp", copy, *root))
+    done(run("ledger", "export", tmp_path / "later", *at))
+    later = run("ledger", "verify", tmp_path / "later", "--keys", keys, *root)
+    assert (later.code, "has no time stamp" in later.out) == (2, True)
 
 
 def test_a_proof_is_printed_with_what_it_is_of(run: Run, at: tuple[str, Path]) -> None:

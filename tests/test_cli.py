@@ -137,7 +137,7 @@ def test_special_category_columns_are_said_to_be_left_out(
 
 def test_declarations_are_checked_and_described(run: Run, tmp_path: Path) -> None:
     out = done(run("declarations", "check", ROOT))
-    assert "7 sources, 3 views, 2 consumers: in order." in out
+    assert "9 sources, 5 views, " in out
     out = done(run("declarations", "schemas", tmp_path / "json"))
     assert out.count("wrote ") == len(list((tmp_path / "json").iterdir())) == len(MODELS)
     assert refused(run("declarations", "check", tmp_path / "nowhere"))
@@ -148,6 +148,7 @@ def test_views_are_listed_and_described(run: Run, home: Path) -> None:
     assert "enrolments" in out
     out = done(run("views", "weekly_activity", "--home", home))
     assert "Holds students who agreed to the combining of sources." in out
+    assert "What share of the students of 2013/14 agreed" in out
     assert "Purposes: improve-teaching" in out
     assert "-4, -3" in out
     assert "no view 'grades'" in refused(run("views", "grades", "--home", home))

@@ -18,6 +18,7 @@ from dpanalytics.query.builder import ask
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from dpanalytics.wiring.auditor import open_auditor
 from dpanalytics.wiring.macro import open_desk
+from dpanalytics.wiring.micro import open_micro
 from dpanalytics.wiring.steward import open_steward
 from dpanalytics.wiring.upkeep import back_up_home, restore_home, upgrade_home
 from tests.postgres import PostgresServer
@@ -27,7 +28,8 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: s for name, s in SERVICES.items() if s["image"] == "dpanalytics"}
-USERS = ("macro", "steward", "auditor", "backup")
+USERS = ("macro", "micro", "steward", "auditor", "backup")
+DOORS = ("macro", "micro")
 UNITS = sorted([*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")])
 
 
@@ -76,18 +78,23 @@ def test_units_start_commands_that_there_are() -> None:
         started += re.findall(
             r"/opt/dpanalytics/bin/dpanalytics ([^\"$]+)", unit.read_text("utf-8")
         )
-    assert sorted(words.split()[0] for words in started) == ["backup", "serve"]
+    assert sorted(words.split()[:2] for words in started) == [
+        ["backup", "--home"],
+        ["serve", "macro"],
+        ["serve", "micro"],
+    ]
     for words in started:
         _check_command([word for word in words.split() if word])
 
 
-def test_the_service_has_time_to_end_gracefully() -> None:
-    text = (DEPLOY / "dpanalytics-macro.service").read_text("utf-8")
+@pytest.mark.parametrize("name", DOORS)
+def test_a_service_has_time_to_end_gracefully(name: str) -> None:
+    text = (DEPLOY / f"dpanalytics-{name}.service").read_text("utf-8")
     patience = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
     limit = Settings.model_fields["time_limit_seconds"].default
     assert patience is not None
     assert int(patience[1]) > 3 * limit
-    assert int(SERVICES["macro"]["stop_grace_period"].removesuffix("s")) > 3 * limit
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > 3 * limit
 
 
 def _check_command(words: list[str]) -> None:
@@ -153,13 +160,14 @@ def test_every_secret_is_a_file_of_its_own_that_the_script_makes(tmp_path: Path)
     assert used == set(COMPOSE["secrets"])
 
 
-def test_the_service_is_asked_for_its_health_where_it_listens() -> None:
-    macro = SERVICES["macro"]
-    (probe,) = re.findall(r"http://(\w+):(\d+)(/\S+?)\"", macro["healthcheck"]["test"][-1])
-    assert probe[1] == macro["environment"]["DPANALYTICS_PORT"]
-    assert probe[0] in macro["environment"]["DPANALYTICS_ALLOWED_HOSTS"].split(",")
+@pytest.mark.parametrize(("name", "port"), [("macro", "PORT"), ("micro", "MICRO_PORT")])
+def test_a_service_is_asked_for_its_health_where_it_listens(name: str, port: str) -> None:
+    service = SERVICES[name]
+    (probe,) = re.findall(r"http://(\w+):(\d+)(/\S+?)\"", service["healthcheck"]["test"][-1])
+    assert probe[1] == service["environment"][f"DPANALYTICS_{port}"]
+    assert probe[0] in service["environment"]["DPANALYTICS_ALLOWED_HOSTS"].split(",")
     assert probe[2] == "/health/ready"
-    assert f"macro:{probe[1]}" in (DEPLOY / "Caddyfile").read_text("utf-8")
+    assert f"{name}:{probe[1]}" in (DEPLOY / "Caddyfile").read_text("utf-8")
 
 
 def test_containers_of_ours_hold_no_rights_and_reach_nothing_but_each_other() -> None:
@@ -185,6 +193,33 @@ def test_the_image_is_made_of_files_that_there_are() -> None:
     assert user is not None
     assert f"chown {user[1]}:" in (DEPLOY / "make-secrets.sh").read_text("utf-8")
     assert f"--uid {user[1]}" in text
+
+
+def hidden_by(unit: str) -> set[str]:
+    """What of the home a unit keeps from its process."""
+    text = (DEPLOY / unit).read_text("utf-8")
+    lines = re.findall(r"^InaccessiblePaths=(.*)$", text, re.MULTILINE)
+    return {path.partition("/home/")[2] for line in lines for path in line.split()}
+
+
+def test_each_service_is_kept_from_what_the_other_one_needs() -> None:
+    from_macro, from_micro = (hidden_by(f"dpanalytics-{name}.service") for name in DOORS)
+    assert {"keys", "vault.sqlite", "register.sqlite", "store/sources"} <= from_macro
+    assert {"store/snapshots", "keys/signing.key"} <= from_micro
+    for name in DOORS:
+        text = (DEPLOY / f"dpanalytics-{name}.service").read_text("utf-8")
+        assert re.search(r"^PrivateUsers=yes$", text, re.MULTILINE)  # nor into its process
+    home = "/var/lib/dpanalytics/home"
+    hidden = {name: set(SERVICES[name]["tmpfs"]) for name in DOORS}
+    assert {f"{home}/keys", f"{home}/store/sources"} <= hidden["macro"]
+    assert f"{home}/store/snapshots" in hidden["micro"]
+
+
+def test_a_token_for_one_service_opens_nothing_at_the_other() -> None:
+    macro, micro = (SERVICES[name]["environment"] for name in DOORS)
+    assert micro["DPANALYTICS_MICRO_AUDIENCE"] != macro["DPANALYTICS_AUDIENCE"]
+    assert micro["DPANALYTICS_DATABASE_URL"] != macro["DPANALYTICS_DATABASE_URL"]
+    assert not set(SERVICES["macro"]["secrets"]) & set(SERVICES["micro"]["secrets"])
 
 
 # The users of the database
@@ -230,6 +265,13 @@ def test_each_user_of_the_database_can_do_its_work_and_no_other(
             desk.answer(question.spending(epsilon=0.2))
         with open_auditor(of("auditor")) as auditor:
             assert auditor.verify().passed
+        # The micro service reads its records, and asks no question; the macro service has none.
+        with open_micro(of("micro")) as door:
+            door.check_ready()
+        with open_desk(of("micro"), "quality-committee") as desk, pytest.raises(JournalError):
+            desk.answer(question.spending(epsilon=0.2))
+        with pytest.raises(ConfigurationError), open_micro(of("macro")):
+            pass
         # 4. A backup takes the rights of its user; a restore those of the owner.
         with pytest.raises(ConfigurationError):
             back_up_home(of("auditor"), tmp_path / "backup")

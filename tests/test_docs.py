@@ -21,7 +21,9 @@ from dpanalytics.query.release import rows_of_table, written_down
 from dpanalytics.query.request import Metric, Question, parse_question
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.schema.view import Measure
-from dpanalytics.server import create_macro_app
+from dpanalytics.server.macro import create_macro_app
+from dpanalytics.server.micro import create_micro_app
+from dpanalytics.server.process import CreateApp
 from dpanalytics.settings import Settings
 from tests.query.worlds import PLENTY, YEARS, SealedSnapshot, plan_of, with_rows
 
@@ -102,11 +104,14 @@ def test_every_kind_of_entry_is_named() -> None:
     assert set(re.findall(r"`(\w+)`", told)) == {kind.value for kind in Kind}
 
 
-def test_every_route_has_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("create", "page"), [(create_macro_app, "api.md"), (create_micro_app, "micro.md")]
+)
+def test_every_route_has_its_line(tmp_path: Path, create: CreateApp, page: str) -> None:
     settings = Settings(home=tmp_path, declarations=ROOT, local_accounts=True)
-    described = create_macro_app(settings).openapi()["paths"]
+    described = create(settings).openapi()["paths"]
     routes = {f"{m.upper()} {path}" for path, methods in described.items() for m in methods}
-    told = rows_of(text_of("api.md").split("\n## ")[0])
+    told = rows_of(text_of(page).split("\n## ")[0])
     assert set(told) == routes | {"GET /openapi.json"}
 
 

@@ -13,10 +13,12 @@ from dpanalytics.ledger.accounts import Debit
 from dpanalytics.ledger.journal import SqliteJournal, create_journal
 from dpanalytics.ledger.loss import Rho
 from dpanalytics.openness.reviews import Review, State, Subject, reviews_of
+from dpanalytics.query.request import parse_question
 from dpanalytics.schema.declared import Declarations, read_declarations
-from dpanalytics.settings import load_settings
+from dpanalytics.settings import Settings, load_settings
 from dpanalytics.wiring.homes import create_home
-from tests.api.serving import AUDITOR, COMMITTEE, standing
+from dpanalytics.wiring.macro import open_macro
+from tests.api.serving import AUDITOR, COMMITTEE, QUESTION, standing
 from tests.conftest import ROOT
 
 LAST = date(2027, 7, 31)
@@ -100,6 +102,31 @@ def test_p5_1_expired_means_refused_from_that_second(
         assert {r.state for r in of_grants(reviews_of(declared, now=now))} == {State.EXPIRED}
         with pytest.raises(GrantExpired, match="2027-07-31"):
             ask(2)
+
+
+def test_p5_1_the_desk_refuses_from_the_second_in_which_a_grant_ends(settings: Settings) -> None:
+    now = LAST_SECOND
+    with open_macro(settings, clock=lambda: now) as door:
+        desk = door.desk("quality-committee")
+        told = desk.answer(parse_question(QUESTION), request_id="in-time")
+        assert told.charged
+        now += timedelta(seconds=1)
+        with pytest.raises(GrantExpired, match="2027-07-31"):
+            desk.answer(parse_question(QUESTION | {"epsilon": 0.2}), request_id="too-late")
+        assert State.EXPIRED in {review.state for review in door.reviews(within=60)}
+
+
+def test_p5_1_what_ends_in_60_days_is_listed_with_all_that_is_to_be_looked_at(
+    settings: Settings,
+) -> None:
+    now = LAST_SECOND - timedelta(days=60)
+    with open_macro(settings, clock=lambda: now) as door:
+        due = {r.subject: r for r in door.reviews(within=60) if r.state is State.DUE}
+    assert {Subject.GRANT, Subject.PROGRAMME} <= set(due)
+    for review in due.values():
+        assert all((review.owner, review.approved_by, review.evidence))
+        assert review.valid_until is not None
+        assert now.date() <= review.valid_until <= LAST
 
 
 def test_who_looks_after_approvals_reads_them_over_http_and_nobody_else(tmp_path: Path) -> None:

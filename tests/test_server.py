@@ -14,7 +14,8 @@ import pytest
 
 from dpanalytics.errors import ConfigurationError
 from dpanalytics.query.timing import TimeClasses
-from dpanalytics.server import create_macro_app, uvicorn_options
+from dpanalytics.server.macro import create_macro_app
+from dpanalytics.server.process import uvicorn_options
 from dpanalytics.settings import Settings, load_settings
 from tests.api.serving import COMMITTEE, PRACTICE, QUESTION, Standing, serving, standing
 
@@ -50,7 +51,7 @@ def test_importing_it_does_nothing() -> None:
 import logging, os, sys, threading
 import polars  # it notes something in the environment when it is imported
 before = dict(os.environ), threading.enumerate(), logging.getLogger().handlers[:], sys.excepthook
-import dpanalytics.server
+import dpanalytics.server.macro
 after = dict(os.environ), threading.enumerate(), logging.getLogger().handlers, sys.excepthook
 assert before == after
 """

@@ -4,12 +4,15 @@
 DpAnalyticsError
 ├── ConfigurationError        settings, keys or the home directory are not usable
 ├── DeclarationError          a file under schemas/ or budgets/ says something that is not allowed
+│   └── CategoryRefused       it speaks of fees, debt, counselling or wellbeing
 ├── IngestError               a file can't be loaded as its declaration says
+│   └── FileRefused           it speaks of fees, debt, counselling or wellbeing
 ├── SnapshotError             a snapshot can't be built or is not there
 ├── RequestError              a question is malformed, or names what is not declared
 │   ├── PurposeRefused        a purpose outside the closed list, or not one of the consumer's
 │   ├── RequestMalformed      not in the form that is asked for; has the faults one by one
 │   ├── ReleaseMissing        no release under that id is the asker's
+│   ├── StudentRequestMissing no request of a student has that reference
 │   ├── RequestTooLarge       more bytes than a request may have
 │   ├── MediaTypeRefused      the body is not of the type that is read
 │   └── NotAcceptable         an answer can't be had in any form that is accepted
@@ -51,8 +54,16 @@ class DeclarationError(DpAnalyticsError):
     """A declaration is malformed or refused; the message names file and place."""
 
 
+class CategoryRefused(DeclarationError):
+    """A declaration speaks of what policy 4.4 excludes; the refusal is in the journal."""
+
+
 class IngestError(DpAnalyticsError):
     """A file can't be loaded as declared; nothing of it was kept."""
+
+
+class FileRefused(IngestError):
+    """A file speaks of what policy 4.4 excludes; the refusal is in the journal."""
 
 
 class SnapshotError(DpAnalyticsError):
@@ -78,6 +89,13 @@ class RequestMalformed(RequestError):
 
 class ReleaseMissing(RequestError):
     """No release under that id is the asker's; whether it is another's is not told."""
+
+
+class StudentRequestMissing(RequestError):
+    """No request of a student has that reference; look at the list."""
+
+    def __init__(self) -> None:
+        super().__init__("no request has that reference")
 
 
 class RequestTooLarge(RequestError):
@@ -182,7 +200,10 @@ class CaseMissing(DisclosureRefused):
 
 
 class VaultError(DpAnalyticsError):
-    """The vault refuses: a record was altered, its key is not at hand, or a file can't be taken."""
+    """The vault refuses: a record was altered, its key is not at hand, a file can't be taken.
+
+    Or keys and what is kept under them are in use, or being changed.
+    """
 
 
 class JournalError(DpAnalyticsError):

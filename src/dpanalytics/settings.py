@@ -66,6 +66,11 @@ class Settings(BaseModel):
     audience: str | None = Field(
         default=None, description="This service, as the provider's access tokens name it."
     )
+    micro_audience: str | None = Field(
+        default=None,
+        description="The micro service, as the provider's access tokens name it; as `audience` "
+        "without it.",
+    )
     client_id: str | None = Field(
         default=None, description="Public client that people sign in with from their own machine."
     )
@@ -86,6 +91,13 @@ class Settings(BaseModel):
         ge=1,
         le=65535,
         description="Port of the metrics, on the loopback address; none without it.",
+    )
+    micro_port: int = Field(default=8001, ge=0, le=65535, description="Port of the micro service.")
+    micro_metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the micro service's metrics, likewise; none without it.",
     )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that answer.")
     allowed_hosts: tuple[str, ...] = Field(
@@ -205,6 +217,26 @@ class Settings(BaseModel):
     def snapshots(self) -> Path:
         """Directory of snapshots."""
         return self.home / "store" / "snapshots"
+
+    @property
+    def erased(self) -> Path:
+        """Directory of the list of erased students, who are kept out of what is loaded."""
+        return self.home / "store" / "erased"
+
+    @property
+    def erased_key(self) -> Path:
+        """File of the key that this list is made with."""
+        return self.home / "keys" / "erased.key"
+
+    @property
+    def reports(self) -> Path:
+        """Directory of the annual reports that were written."""
+        return self.home / "reports"
+
+    @property
+    def middles(self) -> Path:
+        """File of the modules' middles that were released, for the micro service to read."""
+        return self.home / "store" / "middles.json"
 
     @property
     def register_file(self) -> Path:

@@ -125,6 +125,8 @@ def show_estimate(out: Console, told: Estimate) -> None:
     """Price and accuracy of a question, what the budget would hold after, and whether it allows."""
     groups = "1 group" if told.groups == 1 else f"{told.groups:,} groups"
     out.print(f"{groups}; population: {told.population}")
+    for measured in told.coverage:
+        out.print(measured.words)
     margins = table_of("metric", "margin to expect", "in")
     for metric, (margin, what) in told.margins.items():
         share = what.startswith("share")
@@ -234,9 +236,10 @@ def written(answered: Answered, *, form: str, hesa: bool, metric: str | None) ->
         text = io.StringIO()
         show_answer(console(text, width=160), answered, hesa=hesa)
         return text.getvalue().encode()
-    frame = to_hesa_frame(content) if hesa else to_frame(content)
     if form == "csv":
-        return to_csv(frame).encode()
-    target = io.BytesIO()
-    frame.write_parquet(target)
-    return target.getvalue()
+        return to_csv(to_hesa_frame(content) if hesa else to_frame(content)).encode()
+    from dpanalytics.api.answers import Form, Rounding, represented  # noqa: PLC0415  loads slowly
+
+    # Its metadata say of whom it speaks, as those of the service's own tables do.
+    rounding = Rounding.HESA if hesa else Rounding.NONE
+    return represented(answered.body, form=Form.PARQUET, rounding=rounding).content

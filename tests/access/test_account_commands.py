@@ -126,3 +126,17 @@ def read_until(terminal: int, end: bytes) -> bytes:
         assert ready, f"nothing more came after {shown!r}"
         shown += os.read(terminal, 1_000)
     return shown
+
+
+def test_an_account_of_a_student_carries_the_identifier(run: Run, settings: Settings) -> None:
+    add = ("account", "add", "eve", "--role", "student", "--student", "s1001")
+    assert run(*add, given=PASSWORD.encode())[0] == 0
+    checker = token_checker(settings, shipped_access(), clock=Clock())
+    assert checker.local is not None
+    assert checker.check(checker.local.sign_in("eve", PASSWORD).token).student == "s1001"
+    for refused in (
+        ("account", "add", "kim", "--role", "auditor", "--student", "s1001"),
+        ("account", "add", "kim", "--role", "student", "--student", " "),
+    ):
+        code, _, err = run(*refused, given=PASSWORD.encode())
+        assert (code, "role student" in err, "s1001" in err) == (1, True, False)

@@ -146,3 +146,39 @@ def test_training_name_and_declared_entitlements_come_from_their_claims() -> Non
     assert mapped({"who": "\0"}, access).name is None
     assert mapped({"who": ["Ada"]}, access).name is None
     assert "Ada" not in repr(principal)
+
+
+CARRIED = {"eduperson_scoped_affiliation": STUDENT}
+
+
+@given(
+    st.none() | st.integers() | st.text(max_size=210) | st.lists(st.text(max_size=3) | st.none())
+)
+def test_a_student_is_one_text_and_nothing_else(claim: object) -> None:
+    access = Access(student_affiliations=(STUDENT,))
+    student = mapped({**CARRIED, "student_number": claim}, access).student
+    told = claim if isinstance(claim, list) else [claim]
+    assert student is None or (student == str(told[0]).strip() and len(told) == 1)
+    assert student is None or (0 < len(student) <= 200 and student.isprintable())
+
+
+def test_an_identifier_counts_for_students_only_and_comes_from_the_claim_that_is_named() -> None:
+    access = Access.model_validate(
+        {"claims": {"student": "matriculation"}, "student_affiliations": [STUDENT]}
+    )
+    claims = {"matriculation": " s1001 ", "student_number": "s2"}
+    assert mapped(claims, access).student is None
+    principal = mapped({**CARRIED, **claims}, access)
+    assert principal.student == "s1001"
+    assert "s1001" not in repr(principal)
+    assert mapped({**CARRIED, "matriculation": ["s1"]}, access).student == "s1"
+    assert mapped({**CARRIED, "matriculation": ["s1", "s2"]}, access).student is None
+    assert mapped(CARRIED, access).student is None
+    with pytest.raises(ValueError, match="role student"):
+        Principal("i", "s", frozenset({Role.STAFF}), frozenset(), student="s1")
+
+
+@pytest.mark.parametrize("claim", ["email", "sub", "preferred_username", "entitlements"])
+def test_a_claim_that_people_choose_names_no_student(claim: str) -> None:
+    with pytest.raises(ValueError, match="claim"):
+        Claims(student=claim)

@@ -16,7 +16,8 @@ from dpanalytics.access.claims import Reason
 from dpanalytics.access.principal import Principal, Role
 from dpanalytics.api.telemetry import line_writer
 from dpanalytics.errors import SignInRefused
-from dpanalytics.server import create_macro_app
+from dpanalytics.server.macro import create_macro_app
+from dpanalytics.server.process import CreateApp
 from dpanalytics.settings import Settings
 from dpanalytics.wiring.journals import utc_now
 
@@ -84,11 +85,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, checker: Checker | None = None) -> AsyncIterator[Served]:
+async def serving(
+    settings: Settings, *, checker: Checker | None = None, create: CreateApp = create_macro_app
+) -> AsyncIterator[Served]:
     """The application over a home, until the block ends."""
     log, registry = io.StringIO(), CollectorRegistry()
     write = line_writer(log, least="debug", clock=utc_now)
-    app = create_macro_app(settings, write=write, registry=registry)
+    app = create(settings, write=write, registry=registry)
     async with app.router.lifespan_context(app):
         app.state.token_checker = checker or Checker()
         transport = httpx.ASGITransport(app)
@@ -114,10 +117,12 @@ class Standing:
 
 
 @contextmanager
-def standing(settings: Settings) -> Iterator[Standing]:
+def standing(
+    settings: Settings, *, checker: Checker | None = None, create: CreateApp = create_macro_app
+) -> Iterator[Standing]:
     """As `serving`, for tests that are not asynchronous."""
     loop = asyncio.new_event_loop()
-    context = serving(settings)
+    context = serving(settings, checker=checker, create=create)
     try:
         served = loop.run_until_complete(context.__aenter__())
         try:

@@ -226,6 +226,7 @@ def test_tables_carry_what_they_must_be_read_with(form: Form) -> None:
         "dpanalytics.snapshots": "enrolments@2012/13#1-ab,enrolments@2013/14#4-cd",
         "dpanalytics.title": "Enrolments – all",
         "dpanalytics.population": CONTENT["population"],
+        "dpanalytics.coverage": "",
         "dpanalytics.confidence": "0.95",
         "dpanalytics.rho_units": "123456789",
         "dpanalytics.rounding": "none",

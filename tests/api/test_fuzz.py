@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dpanalytics.schema.declared import read_declarations
+from dpanalytics.server.micro import create_micro_app
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.wiring.auditor import open_auditor
 from tests.access.issuing import issuing
+from tests.api.microhome import number
 from tests.api.people import COMMITTEE, Service, copied, problem, service_over
 from tests.client.service import serving
 from tests.conftest import ROOT
@@ -79,6 +82,31 @@ def fuzz(running: Running, where: Path, *options: str) -> None:
 @pytest.mark.slow
 def test_the_service_keeps_to_its_description(running: Running, tmp_path: Path) -> None:
     fuzz(running, tmp_path, f"{running.address}/openapi.json", "--max-examples", "3")
+
+
+@pytest.fixture
+def running_micro(singing_home: Path, tmp_path: Path) -> Iterator[Running]:
+    """The micro service on a port, and a token of somebody who may do all of it."""
+    home = copied(singing_home, tmp_path / "home")
+    with issuing() as issuer:
+        quick = {"time_class_ms": 1, "requests_per_minute": 10_000_000}
+        settings = issuer.settings_for(load_settings(home, environ={})).model_copy(update=quick)
+        token = issuer.token(
+            "personal-tutor",
+            "data-protection-officer",
+            learner_analytics_trained_on=datetime.now(UTC).date().isoformat(),
+            eduperson_scoped_affiliation="student@example.ac.uk",
+            student_number=number(1),
+        )
+        with serving(settings, create=create_micro_app) as address:
+            yield Running(address, token, settings)
+
+
+@pytest.mark.slow
+def test_the_micro_service_keeps_to_its_description(running_micro: Running, tmp_path: Path) -> None:
+    fuzz(running_micro, tmp_path, f"{running_micro.address}/openapi.json", "--max-examples", "3")
+    with open_auditor(running_micro.settings) as auditor:
+        assert auditor.verify().passed
 
 
 def with_declared_names(document: dict[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_a_generated_client_asks_the_service(node: str, built_home: Path, tmp_pa
     assert int(left) > 0
     assert wider > 1
     assert told == {
-        "views": ["enrolments", "submissions", "weekly_activity"],
+        "views": ["coverage", "enrolments", "submissions", "support", "weekly_activity"],
         "dimensions": 9,
         "statuses": [201, 200],
         "same": True,

@@ -78,6 +78,7 @@ def test_statuses_are_these() -> None:
         "service-busy": 503,
         "too-many-requests": 429,
         "case-missing": 404,
+        "student-request-missing": 404,
         "disclosure-refused": 409,
         "consent-error": 409,
         "journal-error": 503,
@@ -248,7 +249,7 @@ def test_faults_without_end_are_cut() -> None:
 
 
 def test_the_documentation_of_a_kind_is_served(tmp_path: Path) -> None:
-    from dpanalytics.server import create_macro_app
+    from dpanalytics.server.macro import create_macro_app
     from dpanalytics.settings import Settings
 
     app = create_macro_app(Settings(home=tmp_path, declarations=ROOT))

@@ -247,7 +247,7 @@ def test_messages_of_others_are_told_only_where_they_hold_nothing(
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 12)
     logging.getLogger("uvicorn.error").error(f"something with {CELL}")
     logging.getLogger("polars").error("%s", CELL)
-    logging.getLogger("dpanalytics.server").error("not started: %s", "no home")
+    logging.getLogger("dpanalytics.server.process").error("not started: %s", "no home")
     logging.getLogger("polars").debug("below")
     first, second, third, ours = lines()
     assert first["event"] == "Started server process [12]"

@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from dpanalytics.api.asking import answer
 from dpanalytics.api.turns import Lane, Turns, open_turns
 from dpanalytics.errors import ReleaseFailed, RequestIdReused, ServiceBusy, TooManyRequests
 from dpanalytics.ledger.accounts import Debit, Recorded, Ticket
@@ -457,12 +458,12 @@ def test_what_has_begun_ends_in_a_release_that_its_key_fetches_for_free(
         # The lane has waited for what had begun.
         assert paid_and_released(world) == (1, 1)
         async with two_lanes() as both:
-            return await both.answer(world.desk(), asked(), request_id="key-1")
+            return await answer(both, world.desk(), asked(), request_id="key-1")
 
     async def begun_and_given_up(answers: Lane) -> None:
         async with two_lanes() as quick:
             both = dataclasses.replace(quick, answers=answers)
-            first = asyncio.create_task(both.answer(desk, asked(), request_id="key-1"))
+            first = asyncio.create_task(answer(both, desk, asked(), request_id="key-1"))
             await asyncio.to_thread(ledger.reached.wait, 30)
             if why == "the caller left":
                 first.cancel()
@@ -490,10 +491,10 @@ def test_what_waited_when_its_caller_left_was_never_charged(world: World) -> Non
 
     async def run() -> None:
         async with two_lanes(threads=1) as both:
-            first = asyncio.create_task(both.answer(desk, asked(), request_id="key-1"))
+            first = asyncio.create_task(answer(both, desk, asked(), request_id="key-1"))
             await asyncio.to_thread(ledger.reached.wait, 30)
             second = asyncio.create_task(
-                both.answer(world.desk(), asked(epsilon=0.3), request_id="key-2")
+                answer(both, world.desk(), asked(epsilon=0.3), request_id="key-2")
             )
             while not both.answers.waiting:
                 await asyncio.sleep(0)
@@ -514,7 +515,7 @@ def test_the_same_request_at_once_is_worked_on_once_and_charged_to_one(world: Wo
     async def run() -> list[Answered]:
         async with two_lanes() as both:
             waits = [
-                asyncio.create_task(both.answer(desk, asked(), request_id="key-1"))
+                asyncio.create_task(answer(both, desk, asked(), request_id="key-1"))
                 for _ in range(3)
             ]
             await asyncio.to_thread(ledger.reached.wait, 30)
@@ -536,10 +537,10 @@ def test_one_key_for_two_questions_at_once_is_refused_to_the_later_one(world: Wo
 
     async def run() -> None:
         async with two_lanes() as both:
-            first = asyncio.create_task(both.answer(desk, asked(), request_id="key-1"))
+            first = asyncio.create_task(answer(both, desk, asked(), request_id="key-1"))
             await asyncio.to_thread(ledger.reached.wait, 30)
             with pytest.raises(RequestIdReused):
-                await both.answer(world.desk(), asked(epsilon=0.3), request_id="key-1")
+                await answer(both, world.desk(), asked(epsilon=0.3), request_id="key-1")
             ledger.go.set()
             await first
 
@@ -553,11 +554,11 @@ def test_a_recorded_answer_waits_for_no_slow_question(world: World) -> None:
 
     async def run() -> None:
         async with two_lanes(threads=1) as both:
-            await both.answer(world.desk(), asked(epsilon=0.3), request_id="key-0")
-            slow = asyncio.create_task(both.answer(desk, asked(), request_id="key-1"))
+            await answer(both, world.desk(), asked(epsilon=0.3), request_id="key-0")
+            slow = asyncio.create_task(answer(both, desk, asked(), request_id="key-1"))
             await asyncio.to_thread(ledger.reached.wait, 30)
-            again = await both.answer(world.desk(), asked(epsilon=0.3), request_id="key-0")
-            under_another = await both.answer(world.desk(), asked(epsilon=0.3), request_id="key-2")
+            again = await answer(both, world.desk(), asked(epsilon=0.3), request_id="key-0")
+            under_another = await answer(both, world.desk(), asked(epsilon=0.3), request_id="key-2")
             assert not slow.done()
             assert again.body == under_another.body
             assert (again.charged, under_another.charged) == (False, False)
@@ -573,9 +574,9 @@ def test_a_question_that_failed_is_told_as_it_failed_and_may_be_asked_again(worl
     async def run() -> None:
         async with two_lanes() as both:
             with pytest.raises(ReleaseFailed):
-                await both.answer(world.desk(), asked(), request_id="key-1")
+                await answer(both, world.desk(), asked(), request_id="key-1")
             readable()
-            assert (await both.answer(world.desk(), asked(), request_id="key-1")).charged
+            assert (await answer(both, world.desk(), asked(), request_id="key-1")).charged
 
     asyncio.run(run())
     assert paid_and_released(world) == (1, 1)

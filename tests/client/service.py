@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import uvicorn
 
-from dpanalytics.server import create_macro_app, uvicorn_options
+from dpanalytics.server.macro import create_macro_app
+from dpanalytics.server.process import CreateApp, uvicorn_options
 from dpanalytics.settings import Settings
 from tests.access.issuing import Issuer
 
@@ -29,11 +30,13 @@ class Service:
 
 
 @contextmanager
-def serving(settings: Settings, **options: Any) -> Iterator[str]:
-    """The macro service over a home, until the block ends; its address."""
+def serving(
+    settings: Settings, *, create: CreateApp = create_macro_app, **options: Any
+) -> Iterator[str]:
+    """The macro service over a home, or another, until the block ends; its address."""
     # Tests share the service, and none of them is about how often one may ask.
     settings = settings.model_copy(update={"requests_per_minute": 1_000_000})
-    app = create_macro_app(settings, write=lambda *_, **__: None)
+    app = create(settings, write=lambda *_, **__: None)
     config = uvicorn.Config(app, **(uvicorn_options(settings) | {"port": 0} | options))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -111,6 +112,22 @@ def test_an_answer_says_what_it_is_of_and_what_it_cost() -> None:
     assert answer.charged is False
     assert answer.request_id == "some-id"
     assert answer.body == json.dumps(ANSWER).encode()
+
+
+def test_what_share_of_the_students_is_in_it_is_told_as_a_value_and_in_words() -> None:
+    assert told(ANSWER).coverage == ()  # recorded before there was any, or of all students
+    share = {
+        "academic_year": "2013/14",
+        "estimate": 0.62,
+        "margin": 0.01,
+        "as_of": "2026-11-24",
+        "words": "About 62 per cent.",
+    }
+    unknown = share | {"estimate": None, "margin": None, "as_of": None, "words": "Not measured."}
+    measured, other = told(ANSWER | {"coverage": [share, unknown]}).coverage
+    assert (measured.estimate, measured.margin, measured.words) == (0.62, 0.01, share["words"])
+    assert measured.as_of == date(2026, 11, 24)
+    assert (other.estimate, other.margin, other.as_of) == (None, None, None)
 
 
 # Costs

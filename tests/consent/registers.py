@@ -37,6 +37,8 @@ class Registry:
     register: ConsentRegister
     campaigns: Campaigns
     clock: Clock
+    removed: list[bytes]
+    """Students whose name was to be removed from the vault."""
 
     def decide(self, student, action, *, scope=Scope.INDIVIDUAL_SUPPORT, version=2, at=None):
         with self.records.writing() as connection:
@@ -75,6 +77,7 @@ class Registry:
 @contextmanager
 def registry(settings: Settings, clock: Clock | None = None):
     clock = clock or Clock(datetime(2026, 9, 15, 12, tzinfo=UTC))
+    removed: list[bytes] = []
     with open_journal(settings, clock=clock) as journal, open_records(settings) as records:
         register = ConsentRegister(
             texts=TEXTS,
@@ -82,6 +85,7 @@ def registry(settings: Settings, clock: Clock | None = None):
             journal=journal,
             clock=clock,
             name_in_journal=lambda _, student: COMMITMENTS.get(student),
+            remove_name=lambda _, student: removed.append(student),
         )
         campaigns = Campaigns(register, texts=TEXTS, journal=journal, clock=clock)
-        yield Registry(records, journal, register, campaigns, clock)
+        yield Registry(records, journal, register, campaigns, clock, removed)

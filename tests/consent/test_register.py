@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dpanalytics.consent.register import Decision
+from dpanalytics.consent.register import ConsentRegister, Decision
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.terms import Action, Channel, ConsentEvent, Reason
-from dpanalytics.errors import ConsentError, JournalError
+from dpanalytics.errors import ConsentError, JournalError, VaultError
 from dpanalytics.ledger.verify import verify
 from dpanalytics.records.upgrade import upgrade_records
 from tests.consent.registers import ADA, BOB, CAL, COMMITMENTS, home_at, registry
-from tests.consent.test_terms import CAMPAIGN, at
+from tests.consent.test_terms import CAMPAIGN, POLICY, TEXTS, at
 from tests.postgres import settings_for
 
 SUPPORT, COMBINE = Scope.INDIVIDUAL_SUPPORT, Scope.COMBINE_SOURCES
@@ -270,3 +270,73 @@ def test_a_campaign_asks_nobody_before_it_opens(held):
     with pytest.raises(ConsentError, match="2026-09-01"), held.records.writing() as connection:
         held.campaigns.open(connection, CAMPAIGN, [ADA])
     assert counts(held).asked == 0
+
+
+# What a withdrawal does beside
+
+
+def test_withdrawing_removes_the_name_and_nothing_else_does(held):
+    for action in ("give", "pause", "resume", "renew", "refuse", "give"):
+        held.decide(ADA, action)
+        held.clock.forward(seconds=1)
+    held.decide(ADA, "withdraw", scope=Scope.SPECIAL_CATEGORY)
+    assert held.removed == []
+    held.decide(ADA, "withdraw")
+    held.decide(BOB, "withdraw", scope=COMBINE)
+    assert held.removed == [ADA, BOB]
+
+
+def test_who_withdrew_stays_without_a_name_until_they_agree_anew(held):
+    def without_a_name():
+        with held.records.reading() as connection:
+            return held.register.withdrawn(connection, at=held.clock())
+
+    for action, expected in (
+        ("give", set()),
+        ("pause", set()),
+        ("withdraw", {ADA}),
+        ("refuse", {ADA}),
+        ("give", set()),
+        ("withdraw", {ADA}),
+    ):
+        held.clock.forward(seconds=1)
+        held.decide(ADA, action)
+        assert without_a_name() == expected, action
+    held.decide(BOB, "withdraw", scope=COMBINE)
+    held.decide(CAL, "refuse")
+    assert without_a_name() == {ADA, BOB}
+    # Withdrawn from one thing, agreed to another: the name stays away.
+    held.decide(BOB, "give")
+    assert without_a_name() == {ADA, BOB}
+
+
+def test_a_withdrawal_that_fails_leaves_name_and_agreement(held):
+    held.decide(ADA, "give")
+    held.clock.forward(seconds=1)
+    held.register._remove_name = nothing_opens
+    with pytest.raises(VaultError):
+        held.decide(ADA, "withdraw")
+    assert held.agreed() == [ADA]
+    assert [entry["action"] for entry in held.entries("consent_event")] == ["give"]
+
+
+def nothing_opens(_, __):
+    raise VaultError("a record of the vault is cut off or was altered")
+
+
+def test_who_has_no_vault_at_hand_can_write_no_withdrawal(held):
+    steward = ConsentRegister(
+        texts=TEXTS, policy=POLICY, journal=held.journal, clock=held.clock
+    )  # fmt: skip
+    with held.records.writing() as connection, pytest.raises(ConsentError, match="not at hand"):
+        steward.decide(
+            connection,
+            ADA,
+            scope=SUPPORT,
+            decision=Action.WITHDRAW,
+            channel=Channel.DIRECT_REQUEST,
+            actor="steward",
+            text_version=2,
+            at=held.clock(),
+        )
+    assert held.entries("consent_event") == []

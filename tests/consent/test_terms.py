@@ -17,9 +17,12 @@ from dpanalytics.consent.terms import (
     Reason,
     Standing,
     campaign_state,
+    check_decision,
+    open_to,
     state_at,
     texts_of,
 )
+from dpanalytics.errors import ConsentError
 from dpanalytics.schema.consenttext import (
     STRICTEST,
     Campaign,
@@ -392,3 +395,42 @@ def test_the_version_of_a_day_is_the_latest_that_has_begun():
     assert text.at(date(2025, 12, 31)) is None
     assert text.at(date(2026, 6, 1)).version == 2
     assert text.at(date(2030, 1, 1)).version == 3
+
+
+# What a student may decide
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_is_open_changes_something_or_answers_the_question(reason):
+    standing = Standing(reason is Reason.AGREED, reason)
+    allowed = open_to(standing)
+    assert len(set(allowed)) == len(allowed) >= 2
+    assert (Action.GIVE in allowed) != (reason in (Reason.AGREED, Reason.PAUSED))
+    # An agreement, and a name that may still be kept, can always be ended.
+    assert (Action.WITHDRAW in allowed) == (reason is not Reason.WITHDRAWN)
+
+
+@pytest.mark.parametrize(
+    ("action", "version", "day", "match"),
+    [
+        (Action.RENEW, 2, date(2026, 9, 15), "open are give, refuse, withdraw"),
+        (Action.GIVE, 1, date(2026, 9, 15), "version 2 is in force"),
+        (Action.GIVE, 3, date(2026, 9, 15), "none such"),
+        (Action.WITHDRAW, 3, date(2026, 9, 15), "none such"),
+        (Action.GIVE, 1, date(2000, 1, 1), "none such"),
+    ],
+)
+def test_a_decision_that_is_not_open_is_refused(action, version, day, match):
+    never = Standing(False, Reason.NEVER_ASKED)
+    text = TEXTS[Scope.INDIVIDUAL_SUPPORT]
+    with pytest.raises(ConsentError, match=match):
+        check_decision(action, never, text=text, version=version, day=day)
+
+
+def test_an_end_may_be_decided_on_the_text_that_was_read():
+    standing = Standing(True, Reason.AGREED)
+    text = TEXTS[Scope.INDIVIDUAL_SUPPORT]
+    check_decision(Action.WITHDRAW, standing, text=text, version=1, day=date(2026, 9, 15))
+    check_decision(Action.RENEW, standing, text=text, version=2, day=date(2026, 9, 15))
+    with pytest.raises(ConsentError):
+        check_decision(Action.RENEW, standing, text=None, version=1, day=date(2026, 9, 15))

@@ -1,6 +1,7 @@
 """The demonstration plays every act to its end, on a university of any size."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_every_act_is_told(played: tuple[str, Path]) -> None:
         "The first question again",
         "The budget has gone down",
         "A question that the budget refuses",
+        "Support: a programme, one disclosure",
         "The journal",
         "All of it took",
     ]
@@ -74,3 +76,20 @@ def test_nothing_is_written_over(played: tuple[str, Path]) -> None:
     with pytest.raises(ConfigurationError, match="is not empty"):
         play(console(io.StringIO()), home=home, declarations=ROOT, oulad=None)
     assert sorted(home.rglob("*")) == before
+
+
+def test_a_student_who_was_shown_sees_it_withdraws_and_is_in_the_next_run_no_longer(
+    played: tuple[str, Path],
+) -> None:
+    told = " ".join(played[0].partition("\nSupport:")[2].split())
+    assert "400 identities sealed in the vault" in told
+    listed = re.search(r"([\d,]+) cases of students who agreed to support", told)
+    name = re.search(r"J\. Adviser reads one \(entry \d+ of the journal\): (\w+ \w+)", told)
+    assert listed and name
+    assert "Days since the last activity in the learning environment:" in told
+    assert "The student signs in and sees: J. Adviser" in told
+    assert "reads the same case again: There is nobody in this case who may be shown." in told
+    assert told.count(name[1]) == 1
+    after = re.search(r"no longer holds the student: ([\d,]+) cases, where .* had ([\d,]+)", told)
+    assert after and after[2] == listed[1]
+    assert int(after[1].replace(",", "")) == int(after[2].replace(",", "")) - 1

@@ -21,7 +21,7 @@ from dpanalytics.records.transactions import Records, open_records
 from dpanalytics.records.upgrade import upgrade_records
 from dpanalytics.settings import Settings
 from dpanalytics.vault.identities import Vault
-from dpanalytics.vault.rows import SqlIdentityRows
+from dpanalytics.vault.rows import SqlIdentityRows, commitments_of, remover_of
 from dpanalytics.vault.sealing import VaultKey, VaultKeys
 from tests.ledger.fakes import Clock
 from tests.vault.vaults import identity, pseudonymiser_of
@@ -204,6 +204,8 @@ def door_at(settings: Settings, *, clock: Clock | None = None, **more):
             policy=DECLARED.consent_policy,
             journal=journal,
             clock=clock,
+            name_in_journal=commitments_of(vault),
+            remove_name=remover_of(vault),
         )
         door = Door(records, journal, register, vault, clock, more.pop("world", quiet(0, 1, 2)))
         door.adopt()

@@ -100,6 +100,11 @@ class DisclosureMachine(RuleBasedStateMachine):
         for scope in scopes:
             self.agreed[number][scope] = action == "give"
 
+    @rule(number=st.sampled_from([0, 1, 2]))
+    def load_identity(self, number):
+        """Also of who withdrew: the vault alone must not decide."""
+        self.door.enrol(number)
+
     @rule(days=st.sampled_from([0, 1, 5, 15]))
     def wait(self, days):
         if self.today + timedelta(days=days) <= date(
@@ -179,14 +184,19 @@ class DisclosureMachine(RuleBasedStateMachine):
         except DpAnalyticsError:
             return
 
-    @rule(stranger=st.sampled_from([0, 0, 0, 1, 2]), number=which, meanwhile=st.none() | students)
-    def read(self, stranger, number, meanwhile):
-        """Mostly its requester reads a case; perhaps a student withdraws just then."""
+    @rule(
+        stranger=st.sampled_from([0, 0, 0, 1, 2]),
+        number=which,
+        meanwhile=st.none() | students,
+        ending=st.sampled_from(["pause", "withdraw"]),
+    )
+    def read(self, stranger, number, meanwhile, ending="pause"):
+        """Mostly its requester reads a case; perhaps a student ends an agreement just then."""
         if (case_id := self.case_at(number)) is None:
             return
         person = (self.owner[case_id], TUTOR, SECOND)[stranger]
         if meanwhile is not None:
-            self.door.before_figures = lambda: self.decide(meanwhile, "withdraw", BOTH)
+            self.door.before_figures = lambda: self.decide(meanwhile, ending, BOTH)
         before, self.vault.opened = len(self.door.entries("disclosure")), []
         try:
             reading = disclosing.disclose(person, case_id, using=self.using())

@@ -113,7 +113,8 @@ def middles(draw):
         value = draw(st.decimals(-2, 60, places=3))
         margin = draw(st.decimals(0, 9, places=3))
         name = f"activity_middle_{count}_weeks"
-        made.append(Middle(name, module, presentation, first - off, last - off, value, margin, "r"))
+        weeks = first - off, last - off
+        made.append(Middle(name, module, presentation, *weeks, value, margin, "r", "clicks", AS_OF))
     return made
 
 
@@ -196,9 +197,8 @@ def test_joining_before_the_first_day_is_no_change():
 def released(value, margin="1", module="AAA", count=2, shift=0):
     first, last = whole_weeks(BASIS.presentations[1], weeks=count, as_of=AS_OF)
     name = f"activity_middle_{count}_weeks"
-    return Middle(
-        name, module, "2013J", first + shift, last + shift, Decimal(value), Decimal(margin), "r1"
-    )
+    weeks, told = (first + shift, last + shift), (Decimal(value), Decimal(margin))
+    return Middle(name, module, "2013J", *weeks, *told, "r1", "clicks", AS_OF)
 
 
 def test_the_modules_middle_is_a_released_one_of_just_those_weeks():
@@ -444,12 +444,13 @@ def test_a_special_category_column_is_not_there_even_if_an_indicator_names_it():
     }
     plain = DECLARED.indicators["days_since_activity"].model_dump(mode="json")
     spoilt = Indicator.model_validate(plain | {"formula": formula, "case": "access"})
+    records, agreed = world(student_info=[enrolment(ADA)]), pl.LazyFrame({"student": [ADA]})
+    under_case = {"cases": {"access": SPECIAL_CASE}, "special": agreed}
+    ((_, values),) = rows_of(records, indicators=[spoilt], **under_case).items()
+    assert values["days_since_activity"] is Missing.NOT_LOADED
+    without = spoilt.model_copy(update={"case": None})
     with pytest.raises(DeclarationError, match=r"student_info\.disability is not stored"):
-        computed(
-            world(student_info=[enrolment(ADA)]),
-            indicators=[spoilt],
-            cases={"access": SPECIAL_CASE},
-        )
+        computed(records, indicators=[without], cases={})
 
 
 def test_the_demonstration_university_says_the_same(built_home):

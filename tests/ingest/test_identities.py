@@ -39,13 +39,18 @@ def place(tmp_path):
     made.engine.dispose()
 
 
-def load(place, content, declared=DECLARED):
+def load(place, content, declared=DECLARED, withdrawn=frozenset):
     path = place.directory / "students.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     try:
         with place.transaction() as rows:
             return load_identities(
-                path, declared, vault=place.vault, rows=rows, pseudonymiser=place.pseudonymiser
+                path,
+                declared,
+                vault=place.vault,
+                rows=rows,
+                pseudonymiser=place.pseudonymiser,
+                withdrawn=withdrawn,
             )
     finally:
         path.unlink()
@@ -116,8 +121,26 @@ def test_a_missing_file_is_named(place):
     with place.transaction() as rows, pytest.raises(VaultError, match=r"none\.csv.*can't be read"):
         load_identities(
             Path("none.csv"), DECLARED, vault=place.vault, rows=rows,
-            pseudonymiser=place.pseudonymiser,
+            pseudonymiser=place.pseudonymiser, withdrawn=frozenset,
         )  # fmt: skip
+
+
+def test_of_who_withdrew_the_identifier_is_kept_and_no_name(place):
+    load(place, HEADER + ADA + ALAN)
+    name = place.name(1)
+    ada = frozenset({place.pseudonym(1)})
+    again = HEADER + ADA + ALAN
+    assert load(place, again, withdrawn=lambda: ada) == IdentitiesReport(0, 1, 1)
+    assert load(place, again, withdrawn=lambda: ada).unchanged == 2
+    kept = place.open(1)
+    assert (kept.student, kept.removed, kept.given_names, kept.others) == ("canary-1", True, "", {})
+    assert place.name(1).removed
+    assert place.name(1).commitment == name.commitment
+    assert place.open(2).given_names == "Alan"
+    # Who agreed anew is in the vault again after the next load, by the same name in the journal.
+    assert load(place, again).changed == 1
+    assert place.open(1).given_names == "Ada, Countess"
+    assert place.name(1) == name
 
 
 @settings(max_examples=60, deadline=None)

@@ -300,6 +300,15 @@ class ChargingContract:
             journal.debit(debit(consumer="", view=""))
         assert set(spent(journal).values()) == {0}
 
+    def test_an_account_that_is_no_longer_declared_is_told_among_all(
+        self, journal: Journal
+    ) -> None:
+        journal.debit(debit(cost=5))
+        journal.adopt(declared({"senate": [grant()]}))
+        (gone,) = (a for a in journal.all_accounts() if a.withdrawn)
+        assert (gone.consumer, gone.spent.units) == ("committee", 5)
+        assert {a for a in journal.all_accounts() if a != gone} == set(journal.accounts())
+
     def test_what_would_be_repeated_is_told_beforehand(self, journal: Journal) -> None:
         question = digest("q")
         assert journal.repeated("r1", question=question, consumer="committee") is None

@@ -67,7 +67,7 @@ def test_a_sound_export_passes_and_says_what_was_proved(journal: ex.Written, who
         "each of 99 debits was charged once",
         "each of 98 releases follows",
         "the 98 answers are those that were recorded",
-        "it is the 200 entries of the checkpoint that you kept",
+        "it begins with the 200 entries of the checkpoint that you kept",
         "the files of 1 declarations are those that were adopted",
         "not proved: that noise was drawn as declared",
         "not proved: that a cap is within its epsilon",

@@ -1,5 +1,7 @@
 """A replay finds every disclosure that should not have been, from the entries alone."""
 
+from contextlib import closing
+
 import pytest
 
 from dpanalytics.ledger.offline import Replay
@@ -29,20 +31,20 @@ WITHDRAWN = {"kind": "programme_withdrawn", "programme": "p"}
 
 
 def replayed(*entries, day="2026-10-05"):
-    replay = Replay()
-    for seq, entry in enumerate(entries):
-        replay.take(seq, {"seq": seq, "at": f"{day}T12:00:00.000000Z", **entry})
-    return replay
+    """What is wrong with these entries, and how many of each kind were taken."""
+    with closing(Replay()) as replay:
+        for seq, entry in enumerate(entries):
+            replay.take(seq, {"seq": seq, "at": f"{day}T12:00:00.000000Z", **entry})
+        return [f.reason for found in replay.faults.values() for f in found], replay.counts
 
 
 def faults(*entries, **more):
-    replay = replayed(*entries, **more)
-    return [fault.reason for fault in (*replay.shape_faults, *replay.disclosure_faults)]
+    return replayed(*entries, **more)[0]
 
 
 def test_a_disclosure_in_order_has_no_fault():
     assert faults(PROGRAMME, OPENED, APPROVED, SHOWN, SHOWN, CLOSED) == []
-    assert replayed(PROGRAMME, OPENED, APPROVED, SHOWN, SHOWN).disclosures == 2
+    assert replayed(PROGRAMME, OPENED, APPROVED, SHOWN, SHOWN)[1]["disclosure"] == 2
     assert faults(PROGRAMME, RUN, APPROVED, SHOWN) == []
     one_pair = {**PROGRAMME, "four_eyes": False}
     assert faults(one_pair, OPENED, {**SHOWN, "approved": None}) == []
@@ -67,13 +69,15 @@ def test_a_disclosure_in_order_has_no_fault():
         ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "staff": BOB}), "another than who opened"),
         ((PROGRAMME, OPENED, {**APPROVED, "staff": ADA}), "approved by who opened it"),
         ((PROGRAMME, OPENED, APPROVED, APPROVED), "approved a second time"),
-        ((PROGRAMME, OPENED, APPROVED, CLOSED, SHOWN), "after its case was closed"),
+        ((PROGRAMME, OPENED, APPROVED, CLOSED, SHOWN), "after it was closed"),
         ((WITHDRAWN,), "withdrawn that was not in force"),
-        (({**PROGRAMME, "purpose": "marking"},), "not the values of a programme"),
+        (({**PROGRAMME, "purpose": "marking"},), "a purpose that is always refused"),
         ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "student": "x"}), "not the fields"),
-        ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "indicators": []}), "not the values"),
-        ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "indicators": [1]}), "not the values"),
+        ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "indicators": []}), "who was shown, or what"),
+        ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "indicators": [1]}), "who was shown, or what"),
         ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "commitment": "ada"}), "not the values"),
+        ((PROGRAMME, OPENED, APPROVED, {**SHOWN, "commitment": None}), "who was shown, or what"),
+        ((PROGRAMME, OPENED, OPENED), "opened a second time"),
     ],
 )
 def test_whatever_is_out_of_order_is_a_fault(entries, told):

@@ -22,13 +22,21 @@ AT = "2026-01-15T12:00:00.000000Z"
 READABLE = {
     "macro": {"entry", "head", "release", "account", "alembic_version"},
     "micro": {"head", "alembic_version"},
-    "steward": {"entry", "head", "account", "alembic_version"},
+    "steward": {"entry", "head", "release", "account", "alembic_version"},
     "auditor": set(TABLES),
 }
 CALLABLE = {
     "macro": {"debit", "record", "append_refusal"},
     "micro": {"append_refusal", "append_decision"},
-    "steward": {"adopt", "append", "append_refusal", "append_decision", "restored"},
+    "steward": {
+        "adopt",
+        "append",
+        "append_refusal",
+        "append_decision",
+        "restored",
+        "debit",
+        "record",
+    },
     "auditor": set[str](),
 }
 

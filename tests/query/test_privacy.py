@@ -14,7 +14,7 @@ from opendp.extras.polars import Bound
 from dpanalytics.ledger.journal import Ticket
 from dpanalytics.ledger.loss import Rho
 from dpanalytics.query.mechanism import GROUP, NoisySum, NoisySums, build
-from dpanalytics.query.release import release
+from dpanalytics.query.release import checked_rows, release
 from tests.query.neighbours import (
     CLAIM,
     METRICS,
@@ -193,7 +193,7 @@ def test_p1_2i_nothing_of_an_answer_but_its_noisy_numbers_depends_on_a_student()
         answers = []
         for rows in ((*OTHERS, *heavy()), OTHERS, ()):
             asked = on(plan, rows)
-            answer = json.loads(release(asked, Ticket("r", asked.digest, 1)))
+            answer = json.loads(release(asked, Ticket("r", asked.digest, 1), checked_rows(asked)))
             answer["rows"] = [
                 {name: value for name, value in row.items() if name not in noisy}
                 for row in answer["rows"]

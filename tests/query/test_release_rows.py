@@ -16,7 +16,7 @@ from dpanalytics.errors import RequestError
 from dpanalytics.ledger.journal import Ticket
 from dpanalytics.query.figures import Column, Table
 from dpanalytics.query.plan import Plan, Release
-from dpanalytics.query.release import check_snapshots, release, rows_of_table
+from dpanalytics.query.release import checked_rows, release, rows_of_table
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT
 from tests.query.worlds import (
     A_FEW,
@@ -219,7 +219,7 @@ def test_one_step_holds_everybody() -> None:
 def test_an_answer_is_drawn_under_its_own_ticket_only() -> None:
     plan = with_rows(plan_of(ANSWERED), [row(n) for n in range(50)])
     with pytest.raises(ValueError, match="another question"):
-        release(plan, Ticket("r", "0" * 64, 1))
+        release(plan, Ticket("r", "0" * 64, 1), checked_rows(plan))
 
 
 ANSWERED: Row = {
@@ -255,7 +255,7 @@ def test_an_answer_tells_every_declared_group_and_is_near_the_truth() -> None:
         for n in range(400)
     ]
     plan = with_rows(plan_of(ANSWERED), rows)
-    content = json.loads(release(plan, Ticket("r", plan.digest, 1)))
+    content = json.loads(release(plan, Ticket("r", plan.digest, 1), checked_rows(plan)))
     assert content["digest"] == plan.digest
     assert content["rho_units"] == str(plan.cost.units)
     for answered in content["rows"]:
@@ -288,7 +288,7 @@ def test_an_answer_tells_every_declared_group_and_is_near_the_truth() -> None:
 
 def test_snapshots_that_do_not_fit_are_refused_before_anything_is_charged() -> None:
     plan = with_rows(plan_of(ANSWERED), [row()])
-    check_snapshots(plan)
+    checked_rows(plan)
 
     class Shifted(FakeSnapshot):
         def scan(self) -> pl.LazyFrame:
@@ -301,7 +301,7 @@ def test_snapshots_that_do_not_fit_are_refused_before_anything_is_charged() -> N
     for kind in (Shifted, Lacking):
         broken = [kind(s.id, s.academic_year, s.rows) for s in snapshots_of([row()])]
         with pytest.raises(RequestError, match="don't fit") as refusal:
-            check_snapshots(dataclasses.replace(plan, snapshots=tuple(broken)))
+            checked_rows(dataclasses.replace(plan, snapshots=tuple(broken)))
         assert refusal.value.__cause__ is None
 
 

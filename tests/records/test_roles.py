@@ -16,7 +16,13 @@ from tests.postgres import LEDGER, PostgresServer, settings_for
 
 ROLES = ("macro", "micro", "steward", "auditor")
 MAY_READ = ("micro", "steward")
-KEPT = ("register.consent_event", "register.campaign_asked", "vault.identity")
+KEPT = (
+    "register.consent_event",
+    "register.campaign_asked",
+    "register.student_request",
+    "register.request_shown",
+    "vault.identity",
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,9 @@ def test_nobody_changes_what_was_decided(
         "ALTER TABLE register.consent_event DISABLE TRIGGER ALL",
         "CREATE TABLE register.own (x integer)",
         "UPDATE register.alembic_version SET version_num = '1'",
+        "UPDATE register.student_request SET words = 'other'",
+        "UPDATE register.student_request SET due_on = '2099-01-01'",
+        "UPDATE register.request_shown SET subject = 'other'",
     ):
         assert refused(postgres, database, role, statement), statement
 
@@ -95,3 +104,14 @@ def test_entries_of_decisions_are_not_for_the_macro_service(
     call = "SELECT ledger.append_decision('x', 'consent_event', '{}')"
     assert refused(postgres, database, "macro", call)
     assert refused(postgres, database, "auditor", call)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_the_micro_service_writes_requests_and_their_answers(
+    postgres: PostgresServer, database: str, role: str
+) -> None:
+    for statement in (
+        "UPDATE register.student_request SET answer = 'yes' WHERE false",
+        "INSERT INTO register.request_shown SELECT * FROM register.request_shown WHERE false",
+    ):
+        assert refused(postgres, database, role, statement) == (role != "micro"), statement

@@ -30,8 +30,10 @@ def edit(path, old, new):
 
 def test_all_declarations_are_read_and_checked():
     declared = read_declarations(ROOT)
-    assert len(declared.sources) == 7
-    assert set(declared.views) == {"enrolments", "weekly_activity", "submissions"}
+    assert len(declared.sources) == 9
+    assert set(declared.views) == {
+        "coverage", "enrolments", "weekly_activity", "submissions", "support"
+    }
     assert "quality-committee" in declared.consumers
     assert len(declared.caps.caps) == 3
 
@@ -65,7 +67,7 @@ FAULTS = {
         ("name: enrolments", "name: enrolment", "must be enrolments"),
     ],
     "schemas/views/weekly_activity.yaml": [
-        ("'2013J' THEN '2013/14'", "'2013J' THEN '2012/13'", "otherwise than view enrolments"),
+        ("'2013J' THEN '2013/14'", "'2013J' THEN '2012/13'", "otherwise than view coverage"),
         (
             "    AND weeks.code_presentation = info.code_presentation\n",
             "",
@@ -75,7 +77,7 @@ FAULTS = {
     "budgets/quality-committee.yaml": [
         ("quality-review, ", "marking, ", "decide no progression, assessment, award or mark"),
         ("quality-review, ", "dismissal, ", "'dismissal'"),
-        ("view: enrolments", "view: enrolment", "must be one of enrolments"),
+        ("view: enrolments", "view: enrolment", "must be one of coverage, enrolments"),
         ("academic_year: 2012/13", "academic_year: 2019/20", "view enrolments has 2012/13"),
         ("epsilon: 3", "epsilon: -1", "epsilon: -1"),
         (

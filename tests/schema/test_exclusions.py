@@ -20,12 +20,16 @@ REFUSED = (
     "owing", "outstanding balance", "student loan", "hardship", "financial", "finance hold",
     "counselling", "counseling", "counsellor", "wellbeing", "well being", "welfare", "therapy",
     "therapist", "psychiatry", "mental health", "fee status", "fees due", "insolvency",
+    "arrear", "bursaries", "invoices", "debtors", "indebted", "payment plan", "instalments",
+    "installment", "pmt", "pymt", "owes", "overdue balance", "library fines", "fin hold", "tuit",
+    "couns", "wellb", "counsellors", "therapists", "mh referral", "sponsorship", "hardships",
 )  # fmt: skip
 ALLOWED = (
     "coffee", "toffees", "date_registration", "final_result", "code_module", "sum_click", "score",
     "weight", "activity_type", "feedback", "feed", "debate", "debating",
     "counter", "accounts", "accounting", "library_loans", "council", "balance_score",
-    "pay_attention", "studied_credits", "disability", "region",
+    "pay_attention", "studied_credits", "disability", "region", "fine_arts", "refined", "encounter",
+    "council_area", "repair", "showed", "owner", "wellington", "financier_of_print", "a_b_c",
 )  # fmt: skip
 
 words = st.sampled_from(REFUSED)
@@ -33,20 +37,31 @@ joints = st.sampled_from(["_", " ", "-", ".", "/", "__", ": "])
 sides = st.sampled_from(["", "x", "has", "date", "2013", "total", "is"])
 
 
+STYLES = {
+    "joined": str,
+    "upper": str.upper,
+    "wide": lambda n: "".join(chr(ord(c) + 0xFEE0) if "a" <= c <= "z" else c for c in n),
+    "accent": lambda n: n.replace("e", "\u00e9").replace("n", "n\u0303"),
+    "unseen": "\u200b".join,
+    "alike": lambda n: n.replace("e", "\u0435").replace("o", "\u03bf").replace("p", "\u0440"),
+}
+
+
 @st.composite
 def spelt(draw):
     """A refused word within a name, in some spelling."""
     joint, word = draw(joints), draw(words)
-    style = draw(st.sampled_from(["joined", "camel", "upper", "wide"]))
+    style = draw(st.sampled_from(["camel", *STYLES]))
     parts = [part for part in (draw(sides), *word.split(), draw(sides)) if part]
     if style == "camel":
         return "".join(part.capitalize() for part in parts)
     name = joint.join(parts)
-    if style == "upper":
-        return name.upper()
-    if style == "wide":
-        return "".join(chr(ord(c) + 0xFEE0) if "a" <= c <= "z" else c for c in name)
-    return name
+    return STYLES[style](name)
+
+
+def apart(name):
+    """Its letters one by one, as in f.e.e.s."""
+    return ".".join(name.replace(" ", ""))
 
 
 def column(**changes):
@@ -64,7 +79,19 @@ def test_p4_4_a_name_that_speaks_of_it_is_refused_however_it_is_spelt(name):
         column(values=["active", name])
 
 
-@given(st.sampled_from(["tuitionfee", "TUITIONFEES", "feespaid", "feestatus", "MentalHealthVisit"]))
+@given(st.sampled_from(["fees", "debt", "arrears", "counselling", "wellbeing", "unpaid"]))
+def test_p4_4_letters_spelt_out_one_by_one_are_seen(word):
+    assert names_refused_category(apart(word))
+    assert names_refused_category(apart(word).upper())
+
+
+TOGETHER = [
+    "tuitionfee", "TUITIONFEES", "feespaid", "feestatus", "MentalHealthVisit", "studentdebt",
+    "DEBTAMOUNT", "hasdebt", "PaymentPlan", "overduebalance", "studentcounselling",
+]  # fmt: skip
+
+
+@given(st.sampled_from(TOGETHER))
 def test_p4_4_words_run_together_are_seen(name):
     assert names_refused_category(name)
 

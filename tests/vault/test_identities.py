@@ -41,6 +41,35 @@ def test_storing_it_again_keeps_the_name_in_the_journal(place):
     assert place.name(0) == before
 
 
+def test_a_name_is_removed_and_identifier_and_name_in_the_journal_stay(place):
+    place.fill(2)
+    before = place.name(0)
+    with place.transaction() as rows:
+        assert place.vault.remove_name(rows, place.pseudonym(0)) is True
+        assert place.vault.remove_name(rows, place.pseudonym(0)) is False
+        assert place.vault.remove_name(rows, place.pseudonym(7)) is False
+    left = place.open(0)
+    assert (left.student, left.removed) == ("canary-0", True)
+    assert (left.given_names, left.family_name, left.email, dict(left.others)) == ("", "", "", {})
+    name = place.name(0)
+    assert (name.removed, name.commitment, name.salt) == (True, before.commitment, before.salt)
+    assert place.open(1) == identity(1)
+    assert not place.name(1).removed
+    # The identity comes back by being stored, under the same name in the journal.
+    with place.transaction() as rows:
+        assert place.vault.store(rows, place.pseudonym(0), identity(0)) is Stored.CHANGED
+    assert (place.open(0), place.name(0)) == (identity(0), before)
+
+
+def test_an_altered_record_is_not_taken_for_one_without_a_name(place):
+    place.fill(1)
+    with place.transaction() as rows:
+        record = rows.get(place.pseudonym(0))
+        rows.put(SealedRecord(record.pseudonym, record.name_in_journal[:-1], record.identity))
+    with place.transaction() as rows, pytest.raises(VaultError):
+        place.vault.remove_name(rows, place.pseudonym(0))
+
+
 def test_the_name_in_the_journal_is_proven_with_its_salt_and_for_that_student_only(place):
     place.fill(2)
     name = place.name(0)

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from dpanalytics.errors import ConfigurationError
-from dpanalytics.vault.keys import create_key, read_key
+from dpanalytics.vault.keys import create_key, finish_rotation, prepare_rotation, read_key
 
 
 def test_a_key_is_32_random_bytes_that_only_its_owner_reads(tmp_path):
@@ -57,3 +57,13 @@ def test_what_is_no_plain_file_is_refused(tmp_path):
         read_key(tmp_path / "nothing")
     with pytest.raises(ConfigurationError, match="can't be made"):
         create_key(tmp_path / "no such directory" / "key")
+
+
+def test_a_rotation_leaves_no_other_name_of_a_key_that_a_killed_process_made(tmp_path):
+    path = tmp_path / "vault.key"
+    create_key(path)
+    for left, name in ((".vault.key.k1", path), (".vault.key.next.k2", path)):
+        (tmp_path / left).hardlink_to(name)
+    prepare_rotation(path)
+    finish_rotation(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["vault.key"]

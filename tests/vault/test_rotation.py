@@ -22,6 +22,10 @@ from .vaults import Place, identity, pseudonymiser_of
 STUDENTS = 7
 
 
+def quiet(*_):
+    pass
+
+
 class Killed(BaseException):
     pass
 
@@ -103,6 +107,8 @@ def rotate_pseudonyms(place, records, transaction=None):
         vault=place.vault,
         transaction=transaction or place.transaction,
         stores=[records.as_store()],
+        announce=quiet,
+        tell=quiet,
     )
 
 
@@ -110,7 +116,7 @@ def test_after_a_rotation_of_the_vault_key_all_opens_and_the_old_key_opens_nothi
     old, names = read_key(place.vault_key), [place.name(n) for n in range(STUDENTS)]
     assert (
         rotate_vault_key(
-            place.vault_key, transaction=place.transaction, random_bytes=os.urandom
+            place.vault_key, transaction=place.transaction, random_bytes=os.urandom, announce=quiet
         ).records
         == STUDENTS
     )
@@ -134,6 +140,7 @@ def test_killed_anywhere_the_vault_opens_and_the_rotation_ends_when_given_again(
                 place.vault_key,
                 transaction=ticking(place, Clockwork(steps)),
                 random_bytes=os.urandom,
+                announce=quiet,
             )
         except Killed:
             killed += 1
@@ -159,7 +166,9 @@ def test_a_record_that_was_altered_stops_the_rotation_with_both_keys_in_place(pl
         spoilt[30] ^= 1
         rows.put(type(record)(record.pseudonym, record.name_in_journal, bytes(spoilt)))
     with pytest.raises(VaultError, match="altered"):
-        rotate_vault_key(place.vault_key, transaction=place.transaction, random_bytes=os.urandom)
+        rotate_vault_key(
+            place.vault_key, transaction=place.transaction, random_bytes=os.urandom, announce=quiet
+        )
     assert read_key(place.vault_key) == old
     assert next_key(place.vault_key).exists()
     assert place.open(1) == identity(1)
@@ -168,7 +177,9 @@ def test_a_record_that_was_altered_stops_the_rotation_with_both_keys_in_place(pl
 def test_an_identity_stored_while_the_vault_key_is_rotated_is_under_the_new_key(place):
     prepare_rotation(place.vault_key)
     place.fill(STUDENTS + 1)
-    rotate_vault_key(place.vault_key, transaction=place.transaction, random_bytes=os.urandom)
+    rotate_vault_key(
+        place.vault_key, transaction=place.transaction, random_bytes=os.urandom, announce=quiet
+    )
     assert place.open(STUDENTS) == identity(STUDENTS)
 
 
@@ -190,6 +201,22 @@ def test_after_a_rotation_of_the_pseudonym_key_records_still_meet_their_students
     stored = set(after["student"]) | {r.pseudonym for r in all_records(place)}
     assert not stored & {pseudonymiser_of(old).pseudonym(f"canary-{n}") for n in range(STUDENTS)}
     assert read_key(place.pseudonym_key) != old
+
+
+def test_who_has_no_name_in_the_vault_any_more_keeps_their_records_through_both_rotations(
+    place, tmp_path
+):
+    records = Records(tmp_path, place)
+    with place.transaction() as rows:
+        place.vault.remove_name(rows, place.pseudonym(0))
+    before = place.name(0)
+    rotate_pseudonyms(place, records)
+    rotate_vault_key(
+        place.vault_key, transaction=place.transaction, random_bytes=os.urandom, announce=quiet
+    )
+    assert place.pseudonym(0) in set(records.all()["student"])
+    assert (place.open(0).student, place.open(0).removed) == ("canary-0", True)
+    assert place.name(0) == before
 
 
 def all_records(place):
@@ -242,6 +269,8 @@ def test_a_store_that_did_not_do_its_part_keeps_the_old_key(place, tmp_path):
             vault=place.vault,
             transaction=place.transaction,
             stores=[idle],
+            announce=quiet,
+            tell=quiet,
         )
     assert read_key(place.pseudonym_key) == old
     rotate_pseudonyms(place, records)
@@ -276,6 +305,8 @@ def test_the_old_key_stays_until_a_record_that_came_late_is_under_the_new_one(pl
         with place.transaction() as rows:
             yield rows
 
-    done = rotate_vault_key(place.vault_key, transaction=transaction, random_bytes=os.urandom)
+    done = rotate_vault_key(
+        place.vault_key, transaction=transaction, random_bytes=os.urandom, announce=quiet
+    )
     assert done.records == STUDENTS + 1
     assert place.open(STUDENTS) == identity(STUDENTS)

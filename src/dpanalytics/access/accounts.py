@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from dpanalytics.access.principal import Principal
+from dpanalytics.access.principal import LONGEST_STUDENT, Principal, student_of
 from dpanalytics.errors import ConfigurationError, RequestError
 from dpanalytics.schema.access import ClaimValue, Role
 from dpanalytics.schema.budget import ConsumerName
@@ -66,6 +66,8 @@ class LocalAccount(BaseModel):
     """Entitlement values that it counts as holding; programmes name them."""
     trained_on: date | None = None
     """Day of the latest training in learner analytics."""
+    student: str | None = None
+    """The student identifier of its holder; counts with the role student only."""
 
     @property
     def principal(self) -> Principal:
@@ -80,6 +82,7 @@ class LocalAccount(BaseModel):
             entitlements=frozenset(self.entitlements),
             trained_on=self.trained_on,
             name=self.name,
+            student=student_of(self.student) if Role.STUDENT in roles else None,
         )
 
 
@@ -99,6 +102,7 @@ def add_account(
     consumers: Sequence[str] = (),
     entitlements: Sequence[str] = (),
     trained_on: date | None = None,
+    student: str | None = None,
     declared_consumers: Sequence[str],
     hasher: Hasher | None = None,
 ) -> LocalAccount:
@@ -113,12 +117,14 @@ def add_account(
         consumers: Names of consumers that it may ask as.
         entitlements: Values that programmes name; they give no role by themselves.
         trained_on: Day of the latest training in learner analytics.
+        student: Student identifier of its holder; goes with the role student.
         declared_consumers: The only ones there are.
         hasher: Argon2id with its usual cost when not given.
 
     Raises:
-        RequestError: the name is taken or none, the password too short or too long, or a role or
-            consumer unknown. Nothing was changed.
+        RequestError: the name is taken or none, the password too short or too long, a role or
+            consumer unknown, or a student identifier that is none, or without the role student.
+            Nothing was changed.
         ConfigurationError: a file can't be read or written, or others may read it.
     """
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
@@ -135,6 +141,11 @@ def add_account(
             raise RequestError(f"{what} {unknown[0]!r}; must be one of {', '.join(allowed)}")
     if not (roles or consumers):
         raise RequestError("an account without role and consumer could do nothing; name one")
+    if student is not None and (Role.STUDENT not in roles or student_of(student) is None):
+        raise RequestError(
+            f"a student identifier goes with the role student, and has 1 to {LONGEST_STUDENT} "
+            "printable characters"
+        )
     hashed = (hasher or PasswordHasher()).hash(password)
     try:
         account = LocalAccount(
@@ -145,6 +156,7 @@ def add_account(
             consumers=tuple(dict.fromkeys(consumers)),
             entitlements=tuple(dict.fromkeys(entitlements)),
             trained_on=trained_on,
+            student=student_of(student),
         )
     except ValidationError:
         raise RequestError(

@@ -13,6 +13,8 @@ from dpanalytics.schema.access import Access, Role
 __all__ = ["Principal", "Role", "principal_of"]
 
 LONGEST_NAME = 200
+LONGEST_STUDENT = 200
+"""Characters of a student identifier."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -21,8 +23,8 @@ class Principal:
     """Who asks: known by issuer and subject together, as RFC 9068 and OpenID Connect name people.
 
     Raises:
-        ValueError: no issuer or subject, or the role committee without consumers or the other
-            way round.
+        ValueError: no issuer or subject, the role committee without consumers or the other way
+            round, or a student identifier without the role student.
     """
 
     issuer: str
@@ -36,12 +38,16 @@ class Principal:
     """Day of the latest training in learner analytics, as the sign-in tells it."""
     name: str | None = field(default=None, repr=False, compare=False)
     """What a student is told of who saw their name; entitles to nothing."""
+    student: str | None = field(default=None, repr=False, compare=False)
+    """The person's own student identifier; only with the role student."""
 
     def __post_init__(self) -> None:
         if not self.issuer or not self.subject:
             raise ValueError("a principal has an issuer and a subject")
         if (Role.COMMITTEE in self.roles) != bool(self.consumers):
             raise ValueError("the role committee goes with consumers, and they with it")
+        if self.student is not None and Role.STUDENT not in self.roles:
+            raise ValueError("only somebody with the role student has a student identifier")
 
     def may_ask_as(self, name: str) -> bool:
         """Whether the person may spend that consumer's budget."""
@@ -77,7 +83,20 @@ def principal_of(
         entitlements=frozenset(entitlement.value for entitlement in given),
         trained_on=_day(claims.get(access.claims.trained_on)),
         name=_name(claims.get(access.claims.display_name)),
+        student=(student_of(claims.get(access.claims.student)) if Role.STUDENT in roles else None),
     )
+
+
+def student_of(claim: object) -> str | None:
+    """A student identifier, as a text or a list of just one; whatever else the claim holds is none.
+
+    Several say nothing for certain, so they are none.
+    """
+    values = list(_values(claim))
+    if len(values) != 1 or (isinstance(claim, list) and len(claim) != 1):
+        return None
+    student = values[0].strip()
+    return student if 0 < len(student) <= LONGEST_STUDENT and student.isprintable() else None
 
 
 def _day(claim: object) -> date | None:

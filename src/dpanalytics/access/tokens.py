@@ -171,8 +171,12 @@ class _Signatures:
                 self._good.popitem(last=False)
 
 
-def token_checker(settings: Settings, access: Access, *, clock: Clock) -> TokenChecker:
+def token_checker(
+    settings: Settings, access: Access, *, clock: Clock, audience: str | None = None
+) -> TokenChecker:
     """The checker that settings describe; reads no file and no address until a token comes.
+
+    `audience` is what the service is called in tokens, where that is not what `settings` say.
 
     Raises:
         ConfigurationError: an issuer without an audience, an issuer over which keys can't be
@@ -183,14 +187,15 @@ def token_checker(settings: Settings, access: Access, *, clock: Clock) -> TokenC
     local = local_accounts(settings, clock=clock) if settings.local_accounts else None
     if settings.issuer is None:
         return TokenChecker(access=access, clock=clock, local=local)
-    if not settings.audience:
+    audience = audience or settings.audience
+    if not audience:
         raise ConfigurationError("issuer without audience would let in tokens for others; set it")
     provider = Provider(settings.issuer, algorithms=algorithms, clock=lambda: clock().timestamp())
     return TokenChecker(
         access=access,
         clock=clock,
         provider=provider,
-        audience=settings.audience,
+        audience=audience,
         algorithms=algorithms,
         local=local,
     )

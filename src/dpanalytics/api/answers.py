@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,7 +75,7 @@ class MediaRange:
     thousandths: int
     """Its weight: 0 refuses, 1000 is best."""
 
-    def closeness(self, form: Form) -> tuple[int, int] | None:
+    def closeness(self, form: Enum) -> tuple[int, int] | None:
         """How closely the range names a form; None where it does not (RFC 9110, 12.5.1)."""
         kind, subtype = form.value.split("/")
         if (self.type, self.subtype) == ("*", "*"):
@@ -86,7 +86,8 @@ class MediaRange:
             named = 2
         else:
             return None
-        ours = PARAMETERS.get(form, {"charset": "utf-8"} if form is Form.JSON else {})
+        plain = {"charset": "utf-8"} if form.value == Form.JSON.value else {}
+        ours = PARAMETERS.get(form, plain) if isinstance(form, Form) else plain
         if any(ours.get(name) != value.lower() for name, value in self.parameters.items()):
             return None
         return named, len(self.parameters)
@@ -123,7 +124,11 @@ def _media_range(text: str) -> MediaRange | None:
     return MediaRange(head[1].lower(), head[2].lower(), parameters, thousandths)
 
 
-def choose_form(accept: str | None, *, offered: Sequence[Form]) -> Form:
+Offered = TypeVar("Offered", bound=Enum)
+"""Forms by their media types."""
+
+
+def choose_form(accept: str | None, *, offered: Sequence[Offered]) -> Offered:
     """The form that a request likes best, by the weights of the header Accept (RFC 9110, 12.5.1).
 
     Each form has the weight of the range that names it most closely. Of forms liked equally the
@@ -143,14 +148,15 @@ def choose_form(accept: str | None, *, offered: Sequence[Form]) -> Form:
     best = max(offered, key=lambda form: liked[form])
     if liked[best] == 0:
         forms = ", ".join(form.value for form in offered)
+        no_json = " (JSON is the recorded answer, and not rounded)"
+        exact = "" if Form.JSON.value in forms else no_json
         raise NotAcceptable(
-            f"the header Accept takes none of the forms that there are; allowed: {forms}"
-            + ("" if Form.JSON in offered else " (JSON is the recorded answer, and not rounded)")
+            f"the header Accept takes none of the forms that there are; allowed: {forms}{exact}"
         )
     return best
 
 
-def _weight(form: Form, ranges: Sequence[MediaRange]) -> int:
+def _weight(form: Enum, ranges: Sequence[MediaRange]) -> int:
     named = [(close, r.thousandths) for r in ranges if (close := r.closeness(form)) is not None]
     return max(named)[1] if named else 0
 
@@ -163,6 +169,8 @@ class Represented:
     """The same for the same answer, form and rounding."""
     snapshots: tuple[str, ...]
     """Names of the snapshots that it is of."""
+    coverage: tuple[str, ...]
+    """What share of each year's students is in the data, in words; empty where all are."""
 
 
 def represented(body: bytes, *, form: Form, rounding: Rounding) -> Represented:
@@ -191,7 +199,12 @@ def represented(body: bytes, *, form: Form, rounding: Rounding) -> Represented:
                 stream.write_table(table)
         case Form.JSON:
             raise ValueError("JSON is the recorded answer itself")
-    return Represented(target.getvalue(), snapshots)
+    return Represented(target.getvalue(), snapshots, coverage_in_words(content))
+
+
+def coverage_in_words(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an answer tells of its coverage; nothing where it was recorded before there was any."""
+    return tuple(str(each["words"]) for each in content.get("coverage", ()))
 
 
 def metadata_of(content: Mapping[str, Any], rounding: Rounding) -> dict[str, str]:
@@ -202,6 +215,7 @@ def metadata_of(content: Mapping[str, Any], rounding: Rounding) -> dict[str, str
         "dpanalytics.snapshots": ",".join(content["question"]["snapshots"]),
         "dpanalytics.title": str(content["title"]),
         "dpanalytics.population": str(content["population"]),
+        "dpanalytics.coverage": "\n".join(coverage_in_words(content)),
         "dpanalytics.confidence": str(content["confidence"]),
         "dpanalytics.rho_units": str(content["rho_units"]),
         "dpanalytics.rounding": rounding.value,

@@ -15,17 +15,17 @@ from pydantic import Field
 
 from dpanalytics.access.principal import Role
 from dpanalytics.api import examples
-from dpanalytics.api.bodies import Body, Units
-from dpanalytics.api.described import LINK, of_json, operation_name, responses
+from dpanalytics.api.bodies import Units
+from dpanalytics.api.body import Body
+from dpanalytics.api.described import LINK, LOOKED_UP, of_json, operation_name, responses
 from dpanalytics.api.macro import (
     LARGEST,
     LONGEST_PAGE,
-    LOOKED_UP,
     PAGE,
     REQUEST_ID,
     Door,
-    InTurn,
 )
+from dpanalytics.api.service import InTurn
 from dpanalytics.api.sign_in import SignedIn, holding
 from dpanalytics.errors import ConfigurationError, ReleaseMissing, RequestError
 from dpanalytics.ledger.accounts import Head

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from dpanalytics.api.body import Body
 from dpanalytics.ledger.accounts import Account, ReleaseRecord
 from dpanalytics.ledger.loss import epsilon_of
 from dpanalytics.query.answer import Estimate, YearEstimate
+from dpanalytics.schema.coverage import Coverage
 from dpanalytics.schema.declared import Declarations
 from dpanalytics.schema.view import ACADEMIC_YEAR, Dimension, Measure
 
@@ -26,21 +28,6 @@ Units = Annotated[
     ),
 ]
 Epsilon = Annotated[float, Field(ge=0)]
-
-
-class Body(BaseModel):
-    """A shape of what is told; it may gain members, never lose one."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-
-
-# Health
-
-
-class Health(Body):
-    """That the service is there."""
-
-    status: Literal["ok"] = "ok"
 
 
 # Views
@@ -60,6 +47,22 @@ class SnapshotOf(Protocol):
     @property
     def built_at(self) -> datetime:
         """When it was built."""
+
+
+class CoverageBody(Body):
+    """What share of a year's students is in the data: with noise, as it was last measured."""
+
+    academic_year: str
+    estimate: float | None = Field(description="A share from 0 to 1; None while none is recorded.")
+    margin: float | None = Field(description="Of the share, either way, 95 times in 100.")
+    as_of: date | None = Field(description="Day on which it was measured.")
+    words: str = Field(description="The same as a sentence.")
+
+
+Coverages = Annotated[
+    list[CoverageBody],
+    Field(description="By academic year; empty where all students are in the data."),
+]
 
 
 class DimensionBody(Body):
@@ -111,6 +114,7 @@ class ViewBody(Body):
     title: str
     description: str
     population: str = Field(description="Who is in it, in words.")
+    coverage: Coverages = []
     purposes: list[str]
     academic_years: list[str]
     dimensions: list[DimensionBody] = Field(description="The academic year is one of every view.")
@@ -128,9 +132,12 @@ class ViewsBody(Body):
 
 
 def view_body(
-    name: str, declarations: Declarations, snapshots: Iterable[SnapshotOf] = ()
+    name: str,
+    declarations: Declarations,
+    snapshots: Iterable[SnapshotOf] = (),
+    coverage: Iterable[Coverage] = (),
 ) -> ViewBody:
-    """A declared view, with the snapshots that it is answered from."""
+    """A declared view, with the snapshots that it is answered from and whom they hold."""
     checked = declarations.views[name]
     view = checked.view
     year = view.dimension(ACADEMIC_YEAR)
@@ -139,6 +146,7 @@ def view_body(
         title=view.title,
         description=view.description,
         population=checked.population,
+        coverage=_coverage(coverage),
         purposes=[purpose.value for purpose in view.purposes],
         academic_years=list(view.academic_years),
         dimensions=[_dimension(d) for d in (*((year,) if year else ()), *view.dimensions)],
@@ -151,6 +159,19 @@ def view_body(
             for s in snapshots
         ],
     )
+
+
+def _coverage(coverage: Iterable[Coverage]) -> list[CoverageBody]:
+    return [
+        CoverageBody(
+            academic_year=each.academic_year,
+            estimate=each.estimate,
+            margin=each.margin,
+            as_of=each.as_of,
+            words=each.words,
+        )
+        for each in coverage
+    ]
 
 
 def _dimension(dimension: Dimension) -> DimensionBody:
@@ -210,6 +231,7 @@ class EstimateBody(Body):
     allowed: bool = Field(description="Whether the budget would allow it now.")
     groups: int = Field(description="Groups in the answer.")
     population: str = Field(description="Who is in the data, in words.")
+    coverage: Coverages = []
     reference_group: int = Field(description="Students for whom some margins are stated.")
     margins: dict[str, MarginBody] = Field(description="By metric, as the answer names it.")
     years: list[YearBody]
@@ -222,6 +244,7 @@ def estimate_body(told: Estimate) -> EstimateBody:
         allowed=told.allowed,
         groups=told.groups,
         population=told.population,
+        coverage=_coverage(told.coverage),
         reference_group=told.reference_group,
         margins={key: MarginBody(margin=m, unit=what) for key, (m, what) in told.margins.items()},
         years=[_year(year) for year in told.years],
@@ -281,6 +304,7 @@ class AnswerBody(Body):
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the question.")
     title: str
     population: str = Field(description="Who is in the data, in words.")
+    coverage: Coverages = []
     confidence: float
     rho_units: Units
     dimensions: list[str]
@@ -399,16 +423,3 @@ def _account(account: Account) -> Mapping[str, object]:
         "approved_by": account.approved_by,
         "withdrawn": account.withdrawn,
     }
-
-
-# Problems
-
-
-class ProblemPage(Body):
-    """What one kind of problem means, and what to do."""
-
-    type: str
-    title: str
-    status: int
-    when: str
-    remedy: str

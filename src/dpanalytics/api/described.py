@@ -1,27 +1,62 @@
 """The description of the routes (OpenAPI 3.1): their responses, headers and examples.
 
-The document that is served is docs/openapi.json, but for the address of the university's sign-in.
+The documents that are served are docs/openapi.json and docs/openapi-micro.json, but for the address
+of the university's sign-in.
 """
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from dpanalytics.api import examples
 from dpanalytics.api.answers import Form
 from dpanalytics.api.problems import MEDIA_TYPE, Problem
 from dpanalytics.query.request import Question
 
-TITLE = "dpanalytics: macro door"
 VERSION = "1"
-SUMMARY = "Aggregate questions about students, answered with noise, under a budget."
 SCHEMAS = "#/components/schemas/"
 EXAMPLES = "#/components/examples/"
 
+SIGNED_IN = (
+    "bad-request",
+    "sign-in-refused",
+    "not-permitted",
+    "request-malformed",
+    "too-many-requests",
+    "internal-fault",
+    "service-busy",
+)
+"""Problems that every route with a sign-in may answer."""
+LOOKED_UP = (*SIGNED_IN, "journal-error")
+
 Response = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a description says of all routes of an application."""
+
+    title: str
+    summary: str
+    bodies: tuple[type[BaseModel], ...] = ()
+    """Shapes of bodies that routes read by themselves."""
+
+
+MACRO = About(
+    "dpanalytics: macro door",
+    "Aggregate questions about students, answered with noise, under a budget.",
+    (Question,),
+)
+MICRO = About(
+    "dpanalytics: micro door",
+    "Results that name a student who agreed, for support, each written down before it is shown.",
+)
 
 
 def _named(*names: str) -> Response:
@@ -66,6 +101,13 @@ SNAPSHOTS = {
     "schema": {"type": "string"},
     "example": "enrolments@2013/14#1-5f0c9a7e21d4",
 }
+COVERAGE = {
+    "description": "What share of each year's students is in the data, in words; with every form "
+    "but JSON, of a view that does not hold all.",
+    "schema": {"type": "string"},
+    "example": "About 62 per cent of the students of 2013/14 agreed and are counted here (give or "
+    "take 1 point, as of 2 March 2026).",
+}
 LINK = {
     "description": "Where the next page is, as relation next (RFC 8288); none on the last one.",
     "schema": {"type": "string"},
@@ -107,10 +149,75 @@ def of_json(description: str, example: str, *, headers: Response | None = None) 
     return {"description": description, "content": content, "headers": headers or {}}
 
 
+def shown(
+    description: str, name: str, example: object, *, headers: Response | None = None
+) -> Response:
+    """A response in JSON, whose shape the route tells, with an example that stands with it."""
+    return shown_each(description, {name: example}, headers=headers)
+
+
+def shown_each(
+    description: str, told: Mapping[str, object], *, headers: Response | None = None
+) -> Response:
+    """The same with several examples, by their names."""
+    named = {name: {"value": _with_null(example)} for name, example in told.items()}
+    content = {"application/json": {"examples": named}}
+    return {"description": description, "content": content, "headers": headers or {}}
+
+
+NULL = "\0null"
+"""Stands for None in examples until the framework is through, since it leaves None out."""
+
+
+def _with_null(value: Any) -> Any:
+    match value:
+        case None:
+            return NULL
+        case Mapping():
+            return {name: _with_null(member) for name, member in value.items()}
+        case list() | tuple():
+            return [_with_null(item) for item in value]
+    return value
+
+
+def _without_mark(value: Any) -> Any:
+    match value:
+        case str() if value == NULL:
+            return None
+        case dict():
+            return {name: _without_mark(member) for name, member in value.items()}
+        case list():
+            return [_without_mark(item) for item in value]
+    return value
+
+
+def body_of(model: type[BaseModel], **asked: object) -> Response:
+    """What a route with a body of its own reading says of it, with examples by their names."""
+    shape = model.model_json_schema()
+    _make_exact(shape)
+    plain = _in_place(shape, shape.pop("$defs", {}))
+    named = {name: {"value": _with_null(example)} for name, example in asked.items()}
+    content = {"schema": plain, "examples": named}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _in_place(shape: Any, named: Mapping[str, Any]) -> Any:
+    """A shape with those that it refers to written where they are referred to."""
+    match shape:
+        case {"$ref": str(name), **more}:
+            return _in_place({**named[name.rpartition("/")[2]], **more}, named)
+        case dict():
+            return {key: _in_place(value, named) for key, value in shape.items()}
+        case list():
+            return [_in_place(part, named) for part in shape]
+    return shape
+
+
 def of_answer(description: str, model: object, *told: str, released: bool) -> Response:
     """A response that holds an answer, in any of its forms; examples of its JSON by their names."""
     binary = {"type": "string", "format": "binary"}
-    headers = {"Vary": VARY, "Dpanalytics-Snapshots": SNAPSHOTS} | (RELEASED if released else {})
+    of_table = {"Dpanalytics-Snapshots": SNAPSHOTS, "Dpanalytics-Coverage": COVERAGE}
+    headers = {"Vary": VARY} | of_table | (RELEASED if released else {})
     return {
         "description": description,
         "model": model,
@@ -149,31 +256,32 @@ def responses(told: Mapping[int, Response], *slugs: str) -> dict[int | str, Resp
     return every
 
 
-def describe(app: FastAPI) -> None:
-    """Have an application serve this description at /openapi.json.
+def describe(app: FastAPI, about: About) -> None:
+    """Have an application serve the description of its routes at /openapi.json.
 
     The framework's own shapes of refusals are left out: every refusal here is a problem document.
     """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, about)
         return app.openapi_schema
 
     # As FastAPI documents it: https://fastapi.tiangolo.com/how-to/extending-openapi/
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI, about: About) -> dict[str, Any]:
     described = get_openapi(
-        title=TITLE,
+        title=about.title,
         version=VERSION,
-        summary=SUMMARY,
+        summary=about.summary,
         routes=app.routes,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     schemas = described["components"]["schemas"]
-    for model in (Question, Problem):
+    bodies: tuple[type[BaseModel], ...] = (*about.bodies, Problem)
+    for model in bodies:
         shape = model.model_json_schema(ref_template=SCHEMAS + "{model}")
         schemas |= shape.pop("$defs", {})
         schemas[model.__name__] = shape
@@ -182,7 +290,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     described["components"]["schemas"] = dict(sorted(schemas.items()))
-    described["components"]["examples"] = examples.NAMED  # as they stand: None is a value there
+    described["paths"] = _without_mark(described["paths"])
+    told = json.dumps(described["paths"])
+    described["components"]["examples"] = {  # as they stand: None is a value there
+        name: example for name, example in examples.NAMED.items() if f'"{EXAMPLES}{name}"' in told
+    }
     for operations in described["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):

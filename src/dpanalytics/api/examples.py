@@ -279,6 +279,8 @@ _MET = (
         "assessment, award or marking (policy 2.3, 2.5)"
     ),
     errors.ReleaseMissing("no release of that id is yours"),
+    errors.StudentRequestMissing(),
+    errors.ConsentError("version 1 of the text was replaced; version 2 is in force"),
     errors.RequestTooLarge("the question is longer than 1048576 bytes"),
     errors.MediaTypeRefused("the body must be a question in JSON, of type application/json"),
     errors.NotAcceptable(
@@ -299,6 +301,10 @@ _MET = (
     errors.ReleaseFailed(),
     errors.ServiceBusy("too much is waiting in the service; nothing was begun", retry_after=1),
     errors.TooManyRequests("600 requests in a minute, which is as many as may", retry_after=1),
+    errors.CaseMissing(),
+    errors.DisclosureRefused(
+        "the case is not approved yet; a second person decides on it", reason="not-approved"
+    ),
     errors.JournalError("not shown"),
     errors.RequestIdReused("the request id stands for another question; use a new one"),
 )
@@ -329,6 +335,51 @@ REVIEWS: Mapping[str, Any] = {
             "state": "due",
         }
     ],
+}
+
+REPORTS: Mapping[str, Any] = {
+    "reports": [
+        {
+            "academic_year": "2013/14",
+            "edition": 1,
+            "written_on": "2026-11-24",
+            "address": "/v1/reports/2013-14",
+        }
+    ]
+}
+
+REPORT: Mapping[str, Any] = {
+    "institution": "Example University",
+    "academic_year": "2013/14",
+    "period": {"first": "2013-08-01", "last": "2014-07-31"},
+    "edition": 1,
+    "written_on": "2026-11-24",
+    "answers": [
+        {
+            "topic": "stages",
+            "request_id": "annual-report.2013-14.1.stages",
+            "figures": [
+                {
+                    "group": {"programme": "quiet_weeks", "stage": "contacted"},
+                    "item": None,
+                    "unit": "students",
+                    "estimate": 140,
+                    "margin": 14,
+                    "low": 126,
+                    "high": 154,
+                    "swamped": False,
+                }
+            ],
+            "population": "students who agreed to the combining of sources",
+            "epsilon": 0.4311,
+            "missing": None,
+        }
+    ],
+    "journal": {
+        "entries": 41,
+        "root": "9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c9a7e21d45f0c5f0c",
+        "last_entry": "2026-11-23",
+    },
 }
 
 REGISTER: Mapping[str, Any] = {
@@ -370,6 +421,12 @@ NAMED: Mapping[str, Mapping[str, Any]] = {
     "proof": {"value": PROOF},
     "page": {"value": PROBLEM_PAGE},
     "reviews": {"value": REVIEWS},
+    "reports": {"value": REPORTS},
+    "report": {"summary": "Shortened", "value": REPORT},
+    "report-page": {
+        "summary": "Shortened",
+        "value": "<!DOCTYPE html><title>Learner analytics: annual report 2013/14</title>",
+    },
     "register": {"summary": "Shortened", "value": REGISTER},
     **{
         slug: {"summary": problem.title, "value": problem.model_dump(exclude_none=True)}

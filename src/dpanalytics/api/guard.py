@@ -1,7 +1,7 @@
 """Guards before the routes: sizes, hosts, methods, rates, callers who left, headers of responses.
 
 Each is a pure ASGI application around another one, and knows nothing of what is asked. The order
-in which they stand is decided, and told, in `dpanalytics.server`.
+in which they stand is decided, and told, in `dpanalytics.server.process`.
 """
 
 import asyncio

@@ -12,17 +12,22 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Requ
 from dpanalytics.access.principal import Role
 from dpanalytics.api import bodies, examples
 from dpanalytics.api.answers import OFFERED, Form, Rounding, choose_form, represented
-from dpanalytics.api.described import BODY, LINK, of_answer, of_json, operation_name, responses
-from dpanalytics.api.problems import ALL, WHERE, kind_of
+from dpanalytics.api.asking import answer
+from dpanalytics.api.described import (
+    BODY,
+    LINK,
+    LOOKED_UP,
+    SIGNED_IN,
+    of_answer,
+    of_json,
+    operation_name,
+    responses,
+)
 from dpanalytics.api.reading import budget_seen_by, releases_seen_by
+from dpanalytics.api.service import InTurn
 from dpanalytics.api.sign_in import AskingAs, SignedIn, holding, signed_in
 from dpanalytics.api.turns import Turns
-from dpanalytics.errors import (
-    DpAnalyticsError,
-    MediaTypeRefused,
-    ReleaseMissing,
-    ServiceBusy,
-)
+from dpanalytics.errors import MediaTypeRefused, ReleaseMissing
 from dpanalytics.query.request import Question, parse_question_json
 from dpanalytics.wiring.macro import MacroDoor
 
@@ -34,20 +39,6 @@ PAGE = 50
 LONGEST_PAGE = 200
 LARGEST = 2**53 - 1
 """Largest number of an entry that a request may name; many readers of JSON keep no larger."""
-READY_AGAIN = 5.0
-"""Seconds after which a service that is not ready may be."""
-
-SIGNED_IN = (
-    "bad-request",
-    "sign-in-refused",
-    "not-permitted",
-    "request-malformed",
-    "too-many-requests",
-    "internal-fault",
-    "service-busy",
-)
-"""Problems that every route with a sign-in may answer."""
-LOOKED_UP = (*SIGNED_IN, "journal-error")
 ASKED = (
     *LOOKED_UP,
     "purpose-refused",
@@ -75,14 +66,7 @@ async def door_of(request: Request) -> MacroDoor:
     return door
 
 
-async def turns_of(request: Request) -> Turns:
-    """The turns that use cases take, off the event loop."""
-    turns: Turns = request.app.state.turns
-    return turns
-
-
 Door = Annotated[MacroDoor, Depends(door_of)]
-InTurn = Annotated[Turns, Depends(turns_of)]
 
 
 async def question_in(request: Request) -> Question:
@@ -120,41 +104,11 @@ WantedForm = Annotated[tuple[Form, Rounding], Depends(form_in)]
 def macro_routes() -> APIRouter:
     """All routes of the macro door."""
     router = APIRouter(generate_unique_id_function=operation_name)
-    _health(router)
     _views(router)
     _questions(router)
     _releases(router)
     _budget(router)
-    _problems(router)
     return router
-
-
-def _health(router: APIRouter) -> None:
-    @router.get(
-        "/health/live",
-        summary="Whether the process answers",
-        tags=["service"],
-        responses=responses({200: of_json("It does.", "health")}, "bad-request"),
-    )
-    async def live() -> bodies.Health:
-        """Says nothing of what the process needs; a process that does not answer is restarted."""
-        return bodies.Health()
-
-    @router.get(
-        "/health/ready",
-        summary="Whether a question could be answered now",
-        tags=["service"],
-        responses=responses({200: of_json("It could.", "health")}, "bad-request", "service-busy"),
-    )
-    async def ready(door: Door, turns: InTurn) -> bodies.Health:
-        """Looks at the journal and the snapshots; a service that is not ready is sent nothing."""
-        try:
-            await turns.look_up("health", door.check_ready)
-        except DpAnalyticsError as error:
-            raise ServiceBusy(
-                f"the service is not ready ({kind_of(type(error))[0]})", retry_after=READY_AGAIN
-            ) from error
-        return bodies.Health()
 
 
 def _views(router: APIRouter) -> None:
@@ -170,14 +124,15 @@ def _views(router: APIRouter) -> None:
     async def list_views(door: Door, turns: InTurn, principal: SignedIn) -> bodies.ViewsBody:
         """Views with their dimensions and values, measures and bounds, purposes and snapshots.
 
-        All of it is declared; nothing depends on rows. Open to everybody with a role here.
+        All of it is declared, or was released with noise; nothing else depends on rows. Open to
+        everybody with a role here.
         """
 
         def told() -> bodies.ViewsBody:
             declared = door.declarations
             return bodies.ViewsBody(
                 views=[
-                    bodies.view_body(name, declared, door.snapshots(name))
+                    bodies.view_body(name, declared, door.snapshots(name), door.coverage(name))
                     for name in sorted(declared.views)
                 ]
             )
@@ -202,7 +157,9 @@ def _views(router: APIRouter) -> None:
             raise HTTPException(404)
         return await turns.look_up(
             principal.subject,
-            lambda: bodies.view_body(view, door.declarations, door.snapshots(view)),
+            lambda: bodies.view_body(
+                view, door.declarations, door.snapshots(view), door.coverage(view)
+            ),
         )
 
 
@@ -278,7 +235,7 @@ def _questions(router: APIRouter) -> None:
         nothing, under whatever key. After a failure or a lost connection, ask again with the same
         key.
         """
-        answered = await turns.answer(door.desk(consumer), question, request_id=key)
+        answered = await answer(turns, door.desk(consumer), question, request_id=key)
         response = await _in_form(turns, consumer, answered.body, wanted)
         response.status_code = 201 if answered.charged else 200
         home = request.scope.get("root_path", "")
@@ -399,33 +356,6 @@ def _budget(router: APIRouter) -> None:
         return await turns.look_up(named, lambda: bodies.budget_body(named, door.accounts(named)))
 
 
-def _problems(router: APIRouter) -> None:
-    @router.get(
-        "/problems/{slug}",
-        summary="What a kind of problem means",
-        tags=["service"],
-        responses=responses(
-            {200: of_json("When it is met, and what to do.", "page")},
-            "bad-request",
-            "not-found",
-            "request-malformed",
-        ),
-    )
-    async def get_problem(
-        slug: Annotated[str, Path(max_length=100, examples=["grant-expired"])],
-    ) -> bodies.ProblemPage:
-        """The documentation of a problem's `type`."""
-        if (kind := ALL.get(slug)) is None:
-            raise HTTPException(404)
-        return bodies.ProblemPage(
-            type=WHERE + slug,
-            title=kind.title,
-            status=kind.status,
-            when=kind.when,
-            remedy=kind.remedy,
-        )
-
-
 async def _in_form(
     turns: Turns, asker: str, body: bytes, wanted: tuple[Form, Rounding]
 ) -> Response:
@@ -436,4 +366,6 @@ async def _in_form(
         table = await turns.look_up(asker, lambda: represented(body, form=form, rounding=rounding))
         body = table.content
         headers["Dpanalytics-Snapshots"] = ", ".join(table.snapshots)
+        if table.coverage:
+            headers["Dpanalytics-Coverage"] = " ".join(table.coverage)
     return Response(body, headers=headers, media_type=form.content_type)

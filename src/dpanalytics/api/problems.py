@@ -78,7 +78,7 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
         403,
         "Purpose refused",
         "Policy forbids the purpose, or it is not open to the consumer on that view. Nothing was "
-        "charged; the refusal is in the journal.",
+        "charged, and nobody was shown; the refusal is in the journal.",
         "Learner analytics is not for that. If the purpose ought to be open, its declaration is "
         "reviewed.",
     ),
@@ -87,6 +87,12 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
         "No such release",
         "No release under that id is the asker's. Whether it is another's is not told.",
         "Look at GET /v1/releases for the ids of one's own.",
+    ),
+    errors.StudentRequestMissing: Kind(
+        404,
+        "No such request",
+        "No request of a student has that reference.",
+        "Look at the list of requests for references.",
     ),
     errors.RequestTooLarge: Kind(
         413,
@@ -288,6 +294,10 @@ class Problem(BaseModel):
         description="Where a budget was exceeded: how many times as wide the margins must be "
         "for what is left to buy the question; absent where nothing is left.",
     )
+    reason: str | None = Field(
+        default=None,
+        description="Where a programme or a case does not allow it: why, as one of few words.",
+    )
     retry_after: int | None = Field(
         default=None, description="Seconds after which asking again makes sense, as Retry-After."
     )
@@ -309,6 +319,8 @@ def problem_of(error: DpAnalyticsError) -> Problem:
             problem.errors = [Fault(place=place, rule=rule) for place, rule in faults[:MOST_FAULTS]]
         case errors.BudgetExceeded(left_units=left, wider=wider):
             problem.left_units, problem.times_wider = str(left), wider
+        case errors.DisclosureRefused(reason=reason):
+            problem.reason = reason
         case errors.ServiceBusy(retry_after=after) | errors.TooManyRequests(retry_after=after):
             problem.retry_after = max(1, math.ceil(after))
         case errors.JournalError() if not isinstance(error, errors.RequestIdReused):

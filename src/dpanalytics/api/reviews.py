@@ -7,9 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 
 from dpanalytics.access.principal import Role
-from dpanalytics.api.bodies import Body
-from dpanalytics.api.described import of_json, operation_name, responses
-from dpanalytics.api.macro import SIGNED_IN
+from dpanalytics.api.body import Body
+from dpanalytics.api.described import SIGNED_IN, of_json, operation_name, responses
 from dpanalytics.api.sign_in import holding
 from dpanalytics.openness.reviews import WITHIN, Review, State, Subject
 from dpanalytics.wiring.macro import MacroDoor

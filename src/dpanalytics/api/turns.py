@@ -17,13 +17,11 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from dpanalytics.errors import ServiceBusy, TooManyRequests
-from dpanalytics.query.answer import Answered, Desk
-from dpanalytics.query.request import Question
 
 T = TypeVar("T")
 
@@ -32,8 +30,8 @@ LOOK_UP_THREADS = 2
 RETRY_AFTER = 1.0
 """Seconds after which a refused asker may ask again; the same for all, so it tells nothing."""
 GOES_ON = (
-    "the answer is still being worked out, and the work goes on; ask again with the same "
-    "Idempotency-Key to fetch it, at no further charge"
+    "the answer is still being worked out, and the work goes on; ask again, a question with the "
+    "same Idempotency-Key to fetch it at no further charge"
 )
 NOT_BEGUN = "the service is busy and did not begin in time; nothing was charged"
 FULL = "too much is waiting in the service; nothing was begun, and nothing was charged"
@@ -227,12 +225,12 @@ def _unpanicked(work: Callable[[], T]) -> T:
 
 @dataclass(frozen=True)
 class Turns:
-    """The lanes of one process, and the journey of a question through them."""
+    """The lanes of one process."""
 
     answers: Lane
-    """Questions, each of which may read rows."""
+    """What may read rows: questions, runs of programmes, readings of cases."""
     look_ups: Lane
-    """What reads no rows: budgets, recorded releases, estimates."""
+    """What reads no rows: budgets, recorded releases, estimates, lists of cases."""
 
     async def look_up(self, asker: str, work: Callable[[], T]) -> T:
         """What `work` returns or raises; it reads no rows and takes milliseconds.
@@ -241,30 +239,6 @@ class Turns:
             TooManyRequests, ServiceBusy: as `Lane.run`.
         """
         return await self.look_ups.run(asker, work)
-
-    async def answer(self, desk: Desk, question: Question, *, request_id: str) -> Answered:
-        """The answer to a question, worked out at most once for the same request at once.
-
-        Raises:
-            TooManyRequests, ServiceBusy: as `Lane.run`.
-            DpAnalyticsError: as `Desk.answer`.
-        """
-        asker = desk.consumer.consumer
-        # 1. What is recorded reads no rows, so it waits for no question.
-        recorded = await self.look_up(asker, lambda: desk.recorded(question, request_id=request_id))
-        if recorded is not None:
-            return recorded
-        # 2. Everything else waits for its turn; the same request, arriving twice, for the first.
-        ours = False
-
-        def work() -> Answered:
-            nonlocal ours
-            ours = True
-            return desk.answer(question, request_id=request_id)
-
-        key = (asker, request_id, question.model_dump_json())
-        answered = await self.answers.run(asker, work, key=key)
-        return answered if ours else replace(answered, charged=False)
 
     def close(self) -> None:
         """Take no more, and refuse what waits; what has begun goes on."""

@@ -4,6 +4,9 @@
 |---|---|
 | stewards.py | data stewards: homes, declarations, loads, snapshots |
 | consents.py | data stewards: decisions of students, the yearly campaign |
+| indicators.py | data stewards: what indicators need from the macro door |
+| keepers.py | records officers: identities, keys, erasure, retention |
+| office.py | the office: requests of students |
 | committee.py | who asks: views, estimates, answers, budgets |
 | openness.py | everybody: the openness register |
 | auditors.py | auditors: the journal |
@@ -19,7 +22,18 @@ from typing import NoReturn
 
 import typer
 
-from dpanalytics.cli import accounts, auditors, committee, consents, openness, operators, stewards
+from dpanalytics.cli import (
+    accounts,
+    auditors,
+    committee,
+    consents,
+    indicators,
+    keepers,
+    office,
+    openness,
+    operators,
+    stewards,
+)
 from dpanalytics.errors import DpAnalyticsError
 
 app = typer.Typer(
@@ -29,7 +43,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (stewards, consents, committee, auditors, accounts, operators, openness):
+for group in (
+    stewards,
+    consents,
+    indicators,
+    keepers,
+    office,
+    committee,
+    auditors,
+    accounts,
+    operators,
+    openness,
+):
     app.add_typer(group.app)
 
 

@@ -39,6 +39,10 @@ def account_add(
         datetime | None,
         typer.Option("--trained-on", formats=["%Y-%m-%d"], help="Day of its latest training."),
     ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option("--student", help="Student identifier of who has the role student."),
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Add a local account; its password is asked for, or is the first line of the input."""
@@ -55,6 +59,7 @@ def account_add(
         consumers=consumer or (),
         entitlements=entitlement or (),
         trained_on=trained_on.date() if trained_on is not None else None,
+        student=student,
         declared_consumers=tuple(declared.consumers),
     )
     out.print(f"added {added.name}", soft_wrap=True)

@@ -32,6 +32,11 @@ KeysOption = Annotated[
     Path | None, typer.Option("--keys", help="File of verifier keys, one a line.")
 ]
 
+AuthorityOption = Annotated[
+    Path | None,
+    typer.Option("--authority", help="Root certificates of a time-stamping authority, in PEM."),
+]
+
 
 class Form(StrEnum):
     """What an export holds the entries as."""
@@ -101,16 +106,24 @@ def ledger_verify(
     pin: Annotated[
         Path | None, typer.Option("--pin", help="A checkpoint that you kept, of this journal.")
     ] = None,
+    authority: AuthorityOption = None,
     home: HomeOption = None,
 ) -> None:
     """Recompute the tree, replay every debit, and say what was proved; a fault is an error."""
     if export is not None:
         if keys is None:
             raise RequestError("--keys is missing: an export proves nothing by its own keys")
-        words = [str(export), "--keys", str(keys), *(["--pin", str(pin)] if pin else [])]
-        raise typer.Exit(offline.main(words))
-    if keys is not None or pin is not None:
-        raise RequestError("--keys and --pin are for an export; name its directory")
+        if authority is None:
+            words = [str(export), "--keys", str(keys), *(["--pin", str(pin)] if pin else [])]
+            raise typer.Exit(offline.main(words))
+        try:
+            report = auditing.verify_export(export, keys=keys, pin=pin, authority=authority)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"not checked: {error}") from error
+        sys.stdout.writelines(f"{line}\n" for line in report.lines())
+        raise typer.Exit(report.code)
+    if not (keys is pin is authority is None):
+        raise RequestError("--keys, --pin and --authority are for an export; name its directory")
     with open_auditor(settings_of(home)) as auditor:
         verification = auditor.verify()
     show_verification(out, verification)
@@ -270,6 +283,22 @@ def audit_cosign(
         at=utc_now(),
     )
     sys.stdout.write(note.decode())
+
+
+@audit.command("timestamp")
+def audit_timestamp(
+    checkpoint: Annotated[Path, typer.Argument(help="The journal's signed checkpoint.")],
+    url: Annotated[
+        str | None, typer.Option("--url", help="Address of a time-stamping authority to ask.")
+    ] = None,
+    authority: AuthorityOption = None,
+) -> None:
+    """Have an authority stamp a checkpoint (RFC 3161), or check its time stamp."""
+    stamped = auditing.stamp_file(checkpoint, url=url, authority=authority)
+    when = "kept, and not checked: --authority is missing"
+    if stamped.at is not None and authority is not None:
+        when = f"an authority of {authority.name} saw it on {auditing.told(stamped.at)}"
+    out.print(f"{stamped.file}: {when}", soft_wrap=True)
 
 
 def _cosigners(keys: Path | None) -> tuple[VerifierKey, ...]:

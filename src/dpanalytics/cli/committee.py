@@ -12,7 +12,7 @@ from dpanalytics.errors import RequestError
 from dpanalytics.query.request import Question, parse_question_json
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.terminal import budget_table, show_answer, show_estimate, table_of, written
-from dpanalytics.wiring.macro import open_desk
+from dpanalytics.wiring.macro import open_desk, open_macro
 
 app = typer.Typer()
 
@@ -39,9 +39,13 @@ def views(
     if name not in declared.views:
         raise RequestError(f"no view {name!r}; declared are {', '.join(sorted(declared.views))}")
     view = declared.views[name].view
+    with open_macro(settings_of(home)) as door:
+        coverage = door.coverage(name)
     out.print(view.title, style="bold", end="")
     out.print(f": {view.description}")
     out.print(f"Holds {declared.views[name].population}.")
+    for share in coverage:
+        out.print(share.words)
     out.print(f"Academic years: {', '.join(view.academic_years)}.")
     out.print(f"Purposes: {', '.join(view.purposes)}.")
     table = table_of("kind", "name", "about", "values or bounds")
@@ -96,6 +100,8 @@ def ask(
     else:
         output.write_bytes(content)
         out.print(f"wrote {output}; request id {answered.request_id}", soft_wrap=True)
+        for share in answered.content["coverage"]:
+            out.print(share["words"], soft_wrap=True)
 
 
 @app.command()

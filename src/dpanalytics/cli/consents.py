@@ -35,6 +35,8 @@ def load(
         f"{loaded.known_before:,} known before; they take effect at the next snapshot",
         soft_wrap=True,
     )
+    if loaded.kept_out:
+        out.print(f"kept out {loaded.kept_out:,} decisions of students who were erased")
 
 
 @consent.command("state")

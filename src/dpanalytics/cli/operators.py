@@ -38,6 +38,26 @@ def serve_macro(
     _run(settings, lambda address: out.print(f"macro service at {address}", soft_wrap=True))
 
 
+@serve.command("micro")
+def serve_micro(
+    home: HomeOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Serve the micro door: interventions for students who agreed; holds the keys."""
+    from dpanalytics.server.micro import run_micro  # noqa: PLC0415  the web stack loads slowly
+    from dpanalytics.wiring.micro import open_micro  # noqa: PLC0415  nothing else needs the vault
+
+    settings = _served(home, host=host, micro_port=port, workers=workers)
+    with open_micro(settings) as door:  # what is wrong is told here, in one line
+        door.token_checker()
+    told = _telling(
+        settings, lambda address: out.print(f"micro service at {address}", soft_wrap=True)
+    )
+    run_micro(settings, told=told)
+
+
 @serve.command("demonstration")
 def serve_demonstration(
     home: Annotated[Path, typer.Option("--home", help="Home that dpanalytics demo made.")] = Path(
@@ -151,10 +171,15 @@ def _served(home: Path | None, **given: str | int | None) -> Settings:
 
 
 def _run(settings: Settings, say: Callable[[str], None]) -> None:
-    from dpanalytics.server import run_macro  # noqa: PLC0415  the web stack loads slowly
+    from dpanalytics.server.macro import run_macro  # noqa: PLC0415  the web stack loads slowly
 
     with open_macro(settings) as door:  # what is wrong is told here, in one line
         door.token_checker()
+    run_macro(settings, told=_telling(settings, say))
+
+
+def _telling(settings: Settings, say: Callable[[str], None]) -> Callable[[int], None]:
+    """Says at what address a service is, once its port is known."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
     def told(port: int) -> None:
@@ -162,4 +187,4 @@ def _run(settings: Settings, say: Callable[[str], None]) -> None:
         if not settings.on_loopback:
             out.print("beyond this machine it needs a proxy that speaks TLS (docs/operating.md)")
 
-    run_macro(settings, told=told)
+    return told

@@ -25,10 +25,19 @@ def init(
     declared: Annotated[
         Path, typer.Option("--declarations", help="Directory with schemas/ and budgets/.")
     ] = Path(),
+    database_url: Annotated[
+        str | None,
+        typer.Option("--database-url", help="PostgreSQL database for it; SQLite files without."),
+    ] = None,
 ) -> None:
     """Make a home: keys, journal, store and settings."""
     target = home or Path(os.environ.get("DPANALYTICS_HOME", "home"))
-    for path in create_home(target, declarations=declared):
+    for path in create_home(
+        target,
+        declarations=declared,
+        others={"database_url": database_url} if database_url else None,
+        database_url=database_url or os.environ.get("DPANALYTICS_DATABASE_URL"),
+    ):
         out.print(f"made {path}", soft_wrap=True)
 
 
@@ -97,7 +106,8 @@ def snapshot(
 ) -> None:
     """Build the snapshots that questions are answered from. Figures are for stewards only."""
     with open_steward(settings_of(home)) as steward, out.status("building snapshots"):
-        reports = list(steward.build(views or ()))
+        reports = list(steward.build(steward.with_coverage(views or ())))
+        measured = steward.measure_coverage(reports)
     for report in reports:
         out.print(
             f"{report.snapshot.id}: {report.rows_kept:,} rows of {report.students:,} students "
@@ -109,6 +119,15 @@ def snapshot(
         for reason, rows in report.dropped.items():
             if rows:
                 out.print(f"  left out {rows:,} rows: {reason}")
+    for each in measured:
+        if each.refusal is not None:
+            out.print(
+                f"coverage of {each.academic_year}: not measured anew, the last figure stands: "
+                f"{each.refusal}",
+                soft_wrap=True,
+            )
+        elif each.charged:
+            out.print(f"coverage of {each.academic_year}: measured anew, with noise")
 
 
 def _progress() -> Progress:

@@ -43,6 +43,7 @@ def chart_of(
     chart = _layers(data, [(name, domains[name]) for name in axes], rows[0]["unit"])
     subtitle = [
         f"{str(content['population']).capitalize()}.",
+        *(str(each["words"]) for each in content.get("coverage", ())),
         f"The exact figure lies within the bars or band, {content['confidence']:.0%} of the time.",
     ]
     return chart.properties(

@@ -15,6 +15,7 @@ from dpanalytics.client.results import (
     Budget,
     Cap,
     Cost,
+    Coverage,
     Dimension,
     Estimate,
     Grant,
@@ -52,6 +53,7 @@ def estimate_of(told: Mapping[str, Any]) -> Estimate:
             cost=Cost(int(told["rho_units"])),
             groups=int(told["groups"]),
             population=str(told["population"]),
+            coverage=Coverage.of(told),
             reference_group=int(told["reference_group"]),
             margins={
                 str(key): (float(each["margin"]), str(each["in"]))
@@ -69,6 +71,7 @@ def view_of(told: Mapping[str, Any]) -> View:
     with reading("a view"):
         return View(
             **{name: str(told[name]) for name in ("name", "title", "description", "population")},
+            coverage=Coverage.of(told),
             purposes=tuple(told["purposes"]),
             academic_years=tuple(told["academic_years"]),
             dimensions=tuple(

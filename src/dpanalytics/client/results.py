@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
@@ -68,6 +68,39 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """What share of a year's students is in the data, with noise, as it was last measured."""
+
+    academic_year: str
+    estimate: float | None
+    """A share from 0 to 1; None while none is recorded."""
+    margin: float | None
+    """Of the share, either way, 95 times in 100."""
+    as_of: date | None
+    """Day on which it was measured."""
+    words: str
+    """The same as a sentence."""
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> tuple[Self, ...]:
+        """What an answer, an estimate or a view tells; nothing where all students are in it."""
+        return tuple(
+            cls(
+                academic_year=str(each["academic_year"]),
+                estimate=_share(each["estimate"]),
+                margin=_share(each["margin"]),
+                as_of=None if each["as_of"] is None else date.fromisoformat(each["as_of"]),
+                words=str(each["words"]),
+            )
+            for each in told.get("coverage", ())
+        )
+
+
+def _share(told: Any) -> float | None:
+    return None if told is None else float(told)
+
+
+@dataclass(frozen=True)
 class Answer:
     """A recorded release: noisy figures for every group, with their margins."""
 
@@ -93,6 +126,11 @@ class Answer:
     def population(self) -> str:
         """Who is in it, in words."""
         return str(self.content["population"])
+
+    @property
+    def coverage(self) -> tuple[Coverage, ...]:
+        """What share of each year's students is in it; empty where all are."""
+        return Coverage.of(self.content)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -213,6 +251,7 @@ class Estimate:
     """Price for each academic year."""
     groups: int
     population: str
+    coverage: tuple[Coverage, ...]
     reference_group: int
     """Students in the group that margins of means, rates and quantiles are stated for."""
     margins: Mapping[str, tuple[float, str]]
@@ -267,6 +306,8 @@ class View:
     title: str
     description: str
     population: str
+    coverage: tuple[Coverage, ...]
+    """What share of each year's students is in it; empty where all are."""
     purposes: tuple[str, ...]
     academic_years: tuple[str, ...]
     dimensions: tuple[Dimension, ...]

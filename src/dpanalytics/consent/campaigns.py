@@ -129,3 +129,18 @@ class Campaigns:
 
     def _today(self) -> date:
         return self._clock().astimezone(UTC).date()
+
+
+def asked_of(
+    connection: Connection, student: bytes
+) -> tuple[tuple[str, date, tuple[date, ...]], ...]:
+    """Each campaign that asked a student: academic year, day, and days of reminders."""
+    days: dict[str, list[date]] = {}
+    wanted = select(REMINDER.c.academic_year, REMINDER.c.reminded_on)
+    for year, day in connection.execute(wanted.where(REMINDER.c.pseudonym == student)):
+        days.setdefault(year, []).append(date.fromisoformat(day))
+    asked = select(ASKED.c.academic_year, ASKED.c.asked_on).where(ASKED.c.pseudonym == student)
+    return tuple(
+        (year, date.fromisoformat(day), tuple(sorted(days.get(year, ()))))
+        for year, day in connection.execute(asked.order_by(ASKED.c.academic_year))
+    )

@@ -6,9 +6,9 @@ Everything here takes part in the caller's transaction (`records` room), with th
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -31,13 +31,17 @@ from sqlalchemy import (
     update,
 )
 
-from dpanalytics.consent.scope import Scope
+from dpanalytics.consent.scope import WITH_NAME, Scope
 from dpanalytics.consent.terms import (
+    CAUTION,
     Action,
     Channel,
     ConsentEvent,
+    Reason,
     Standing,
+    Step,
     Texts,
+    in_force_after,
     state_at,
 )
 from dpanalytics.errors import ConsentError
@@ -94,6 +98,9 @@ _EVENTS = (
     .order_by(EVENT.c.pseudonym, EVENT.c.number)
 )
 _EVENTS_OF_STUDENT = _EVENTS.where(EVENT.c.pseudonym == _WHICH)
+_STEPS = _EVENTS.with_only_columns(
+    EVENT.c.pseudonym, EVENT.c.scope, EVENT.c.action, EVENT.c.decided_at, EVENT.c.text_version
+).order_by(None)
 _END_OF_TIME = "9999"
 
 
@@ -110,6 +117,19 @@ NameInJournal = Callable[[Connection, bytes], bytes | None]
 
 def nameless(_: Connection, __: bytes) -> None:
     """Names nobody: for who holds no vault key."""
+
+
+RemoveName = Callable[[Connection, bytes], object]
+"""Removes the name of a student from the vault."""
+
+
+def no_vault(_: Connection, __: bytes) -> None:
+    """Refuses: a withdrawal takes who can remove the name.
+
+    Raises:
+        ConsentError: always.
+    """
+    raise ConsentError("a withdrawal removes a name from the vault, which is not at hand here")
 
 
 @dataclass(frozen=True)
@@ -144,6 +164,7 @@ class ConsentRegister:
         journal: Journal,
         clock: Callable[[], datetime],
         name_in_journal: NameInJournal = nameless,
+        remove_name: RemoveName = no_vault,
     ) -> None:
         """Over the declared texts and policy.
 
@@ -153,12 +174,14 @@ class ConsentRegister:
             journal: Told of each decision, in the same transaction.
             clock: The time in UTC.
             name_in_journal: How the journal names a student.
+            remove_name: What a withdrawal does to the vault, in the same transaction.
         """
         self._texts = texts
         self._policy = policy
         self._journal = journal
         self._clock = clock
         self._name_in_journal = name_in_journal
+        self._remove_name = remove_name
 
     # Deciding
 
@@ -176,7 +199,8 @@ class ConsentRegister:
     ) -> ConsentEvent:
         """Write one decision, and the journal's entry of it, which names no student.
 
-        Written a second time, word for word, it changes nothing.
+        Withdrawing also removes the student's name from the vault (`WITH_NAME`), at once. Written a
+        second time, word for word, a decision changes nothing.
 
         Args:
             connection: In a transaction; what is written stands once that commits.
@@ -196,6 +220,9 @@ class ConsentRegister:
         now = self._clock()
         event = ConsentEvent(scope, decision, at, actor, channel, text_version)
         self._check(event, now)
+        # The vault before the journal: who loads identities takes their locks in this order too.
+        if decision is Action.WITHDRAW and scope in WITH_NAME:
+            self._remove_name(connection, student)
         if not self._add(connection, [Decision(student, event)], now):
             return event
         commitment = self._name_in_journal(connection, student)
@@ -262,8 +289,8 @@ class ConsentRegister:
                     "pseudonym": decision.student,
                     "scope": decision.event.scope.value,
                     "action": decision.event.action.value,
-                    "decided_at": _text_of(decision.event.moment),
-                    "recorded_at": _text_of(now),
+                    "decided_at": text_of(decision.event.moment),
+                    "recorded_at": text_of(now),
                     "actor": decision.event.actor,
                     "channel": decision.event.channel.value,
                     "text_version": decision.event.text_version,
@@ -283,7 +310,7 @@ class ConsentRegister:
         self, connection: Connection, student: bytes, *, at: datetime
     ) -> Mapping[Scope, Standing]:
         """How one student stands to every scope at a moment, by what was written then."""
-        events = self._events(connection, _EVENTS_OF_STUDENT, at=_text_of(at), which=student)
+        events = self._events(connection, _EVENTS_OF_STUDENT, at=text_of(at), which=student)
         return state_at([event for _, event in events], at, texts=self._texts, policy=self._policy)
 
     def history(self, connection: Connection, student: bytes) -> tuple[ConsentEvent, ...]:
@@ -291,34 +318,89 @@ class ConsentRegister:
         events = self._events(connection, _EVENTS_OF_STUDENT, at=_END_OF_TIME, which=student)
         return tuple(event for _, event in events)
 
+    def withdrawn(self, connection: Connection, *, at: datetime) -> frozenset[bytes]:
+        """Pseudonyms of the students whose name is not to be in the vault.
+
+        They withdrew, and did not agree anew since; a refusal on top changes nothing.
+        """
+        wanted = select(EVENT.c.pseudonym, EVENT.c.scope).distinct()
+        once = wanted.where(
+            EVENT.c.action == Action.WITHDRAW.value, EVENT.c.scope.in_(sorted(WITH_NAME))
+        )
+        ended = (Reason.WITHDRAWN, Reason.REFUSED)
+        return frozenset(
+            bytes(student)
+            for student, scope in connection.execute(once).all()
+            if self.state(connection, bytes(student), at=at)[Scope(scope)].reason in ended
+        )
+
     def consenting(self, connection: Connection, scope: Scope, *, at: datetime) -> pl.DataFrame:
         """Pseudonyms of the students who agreed, in a column `student`, each once, rising."""
         return self.state_of_all(connection, at=at).agreed[scope]
 
     def state_of_all(self, connection: Connection, *, at: datetime) -> ConsentState:
         """What holds of all students at a moment, by what was written then."""
-        agreed: dict[Scope, list[bytes]] = {scope: [] for scope in Scope}
-        digest, decided = hashlib.sha256(), False
-        for student, events in self.by_student(connection, at=at):
-            decided = True
-            standings = state_at(events, at, texts=self._texts, policy=self._policy)
-            marks = "".join("yn"[not standings[scope].in_force] for scope in Scope)
-            digest.update(f"{student.hex()} {marks}\n".encode())
-            for scope in Scope:
-                if standings[scope].in_force:
-                    agreed[scope].append(student)
+        histories = self._histories(connection, at=at)
+        holds = {scope: (pl.col("scope") == scope.value) & pl.col("in_force") for scope in Scope}
+        marks = pl.concat_str(
+            pl.when(holds[scope].any()).then(pl.lit("y")).otherwise(pl.lit("n")) for scope in Scope
+        )
+        lines = histories.group_by("student", maintain_order=True).agg(marks.alias("marks"))
+        told = lines.select(
+            pl.format("{} {}\n", pl.col("student").bin.encode("hex"), pl.col("marks"))
+        )
         return ConsentState(
-            digest=digest.hexdigest(),
+            digest=hashlib.sha256("".join(told.to_series()).encode()).hexdigest(),
             at=at,
-            agreed={scope: _frame(students) for scope, students in agreed.items()},
-            decided=decided,
+            agreed={
+                scope: histories.filter(held).select("student") for scope, held in holds.items()
+            },
+            decided=not histories.is_empty(),
+        )
+
+    def _histories(self, connection: Connection, *, at: datetime) -> pl.DataFrame:
+        """Columns `student`, rising, `scope` and `in_force`: a row for each that was decided on.
+
+        Most students took the same steps on the same days, so each history is folded once.
+        """
+        rows = connection.execute(_STEPS, {"at": text_of(at)}).all()
+        schema = {"student": pl.Binary, "scope": pl.String, "action": pl.String}
+        schema |= {"decided_at": pl.String, "text_version": pl.Int64}
+        in_order = ("student", "scope", "decided_at", "caution", "text_version")
+        steps = (
+            pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
+            .with_columns(
+                caution=pl.col("action").replace_strict(
+                    {action.value: rank for action, rank in CAUTION.items()}
+                )
+            )
+            .sort(in_order)
+            .with_columns(day=pl.col("decided_at").str.head(len("2026-01-01")))
+        )
+        histories = steps.group_by("student", "scope", maintain_order=True).agg(
+            steps=pl.concat_str("action", "day", "text_version", separator=" ").str.join("\n")
+        )
+        kinds = histories.select("scope", "steps").unique()
+        today = at.astimezone(UTC).date()
+        folded = [
+            in_force_after(
+                [_step(each) for each in taken.splitlines()],
+                today,
+                text=self._texts.get(Scope(scope)),
+                policy=self._policy,
+            )
+            for scope, taken in kinds.iter_rows()
+        ]
+        known = kinds.with_columns(in_force=pl.Series(folded, dtype=pl.Boolean))
+        return histories.join(known, on=["scope", "steps"], how="left", maintain_order="left").drop(
+            "steps"
         )
 
     def by_student(
         self, connection: Connection, *, at: datetime
     ) -> Iterator[tuple[bytes, list[ConsentEvent]]]:
         """Decisions by then of each student who decided, in the order of pseudonyms."""
-        events = self._events(connection, _EVENTS, at=_text_of(at))
+        events = self._events(connection, _EVENTS, at=text_of(at))
         for student, group in groupby(events, key=lambda event: event[0]):
             yield student, [event for _, event in group]
 
@@ -360,13 +442,14 @@ def _event_of(row: Row[Any]) -> ConsentEvent:
     )
 
 
-def _text_of(moment: datetime) -> str:
+def _step(written: str) -> Step:
+    action, day, version = written.split(" ")
+    return Step(Action(action), date.fromisoformat(day), int(version))
+
+
+def text_of(moment: datetime) -> str:
     """In UTC with microseconds: texts in the order of the moments."""
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
-
-
-def _frame(students: Iterable[bytes]) -> pl.DataFrame:
-    return pl.DataFrame({"student": list(students)}, schema={"student": pl.Binary})
 
 
 def _unless_there(connection: Connection) -> Any:

@@ -12,3 +12,7 @@ class Scope(StrEnum):
     """That staff may see results that name the student."""
     SPECIAL_CATEGORY = "special_category"
     """That special category data (GDPR Article 9) are used where a case is approved."""
+
+
+WITH_NAME = frozenset({Scope.COMBINE_SOURCES, Scope.INDIVIDUAL_SUPPORT})
+"""What a name is kept for: withdrawing one of them also removes it from the vault."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from dpanalytics.consent.scope import Scope
+from dpanalytics.errors import ConsentError
 from dpanalytics.schema.consenttext import Campaign, ConsentPolicy, ConsentText
 
 
@@ -38,7 +40,8 @@ class Action(StrEnum):
     WITHDRAW = "withdraw"
 
 
-_CAUTION = {action: rank for rank, action in enumerate(Action)}
+CAUTION = {action: rank for rank, action in enumerate(Action)}
+"""How cautious a decision is; of several at one moment, the greatest comes last."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,93 @@ def state_at(
     )
 
 
+class Step(NamedTuple):
+    """What counts of one decision on one scope."""
+
+    action: Action
+    day: date
+    """In UTC."""
+    text_version: int
+
+
+def in_force_after(
+    steps: Sequence[Step], day: date, *, text: ConsentText | None, policy: ConsentPolicy
+) -> bool:
+    """Whether a consent is in force on a day (UTC) after these decisions on its scope.
+
+    The same as `state_at` says of events of these days; students with the same steps need be asked
+    about once only.
+
+    Args:
+        steps: In the order of their moments; of one moment, the more cautious later, and of the
+            same action the later version.
+        day: No earlier than the last step.
+        text: All versions of what students are asked.
+        policy: What the institution decided.
+    """
+    # Moments that keep the order; nothing but the order and the day counts.
+    events = [
+        _Decided(action, _beginning(on) + timedelta(microseconds=place), version)
+        for place, (action, on, version) in enumerate(steps)
+    ]
+    return _standing(events, _beginning(day), text, policy).in_force
+
+
+class _Decided(NamedTuple):
+    action: Action
+    moment: datetime
+    text_version: int
+
+
+_NEXT: Mapping[Reason, tuple[Action, ...]] = MappingProxyType(
+    {
+        Reason.AGREED: (Action.RENEW, Action.PAUSE, Action.WITHDRAW),
+        Reason.PAUSED: (Action.RESUME, Action.RENEW, Action.WITHDRAW),
+        Reason.WITHDRAWN: (Action.GIVE, Action.REFUSE),
+        Reason.REFUSED: (Action.GIVE, Action.REFUSE, Action.WITHDRAW),
+        Reason.NEVER_ASKED: (Action.GIVE, Action.REFUSE, Action.WITHDRAW),
+        Reason.NOT_RENEWED: (Action.GIVE, Action.REFUSE, Action.WITHDRAW),
+        Reason.TEXT_CHANGED: (Action.GIVE, Action.REFUSE, Action.WITHDRAW),
+    }
+)
+
+
+def open_to(standing: Standing) -> tuple[Action, ...]:
+    """What a student may decide next on a scope: what changes something, or answers a campaign."""
+    return _NEXT[standing.reason]
+
+
+def check_decision(
+    action: Action, standing: Standing, *, text: ConsentText | None, version: int, day: date
+) -> None:
+    """Refuse a decision of a student that is not open, or on a text that was not to be read.
+
+    Args:
+        action: What is decided.
+        standing: How the student stands to the scope.
+        text: All versions of what the student is asked.
+        version: The one that the student saw: to agree, it must be the one in force.
+        day: Today, in UTC.
+
+    Raises:
+        ConsentError: why; the message says what is open.
+    """
+    allowed = open_to(standing)
+    if action not in allowed:
+        raise ConsentError(
+            f"decision {action} where consent is {standing.reason}; open are {', '.join(allowed)}"
+        )
+    current = text.at(day) if text is not None else None
+    read = text.version(version) if text is not None else None
+    if current is None or read is None or read.since > day:
+        raise ConsentError(f"version {version} of the text; there is none such to decide on")
+    if action in (Action.GIVE, Action.RENEW) and read.version != current.version:
+        raise ConsentError(
+            f"version {version} of the text; version {current.version} is in force: read it, and "
+            "decide on it"
+        )
+
+
 @dataclass(frozen=True)
 class _Held:
     """An agreement while events go by."""
@@ -163,7 +253,7 @@ class _Held:
 
 
 def _standing(
-    events: Sequence[ConsentEvent],
+    events: "Sequence[ConsentEvent | _Decided]",
     moment: datetime,
     text: ConsentText | None,
     policy: ConsentPolicy,
@@ -196,8 +286,8 @@ def _standing(
     return Standing(True, Reason.AGREED, held.since, held.version)
 
 
-def _in_order(event: ConsentEvent) -> tuple[datetime, int, int]:
-    return event.moment, _CAUTION[event.action], event.text_version
+def _in_order(event: "ConsentEvent | _Decided") -> tuple[datetime, int, int]:
+    return event.moment, CAUTION[event.action], event.text_version
 
 
 def _may_be_agreed(text: ConsentText | None, version: int, day: date) -> bool:

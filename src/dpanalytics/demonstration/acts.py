@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dpanalytics.demonstration.university import write_consents, write_university
+from dpanalytics.demonstration.support import support_a_student, write_identities
+from dpanalytics.demonstration.university import MARKER, write_consents, write_university
 from dpanalytics.errors import BudgetError, ConfigurationError
 from dpanalytics.query.builder import ask
 from dpanalytics.query.request import Question
@@ -124,6 +125,7 @@ def play(
     _load(out, settings, files, home / "consents" / "consents.csv")
     _build(out, settings)
     _ask(out, settings, home)
+    _support(out, settings, files, home)
     _verify(out, settings)
     seconds = time.perf_counter() - began
     out.print(f"\nAll of it took {seconds:.0f} seconds; it lies in {home}.", soft_wrap=True)
@@ -171,11 +173,14 @@ def _load(out: Console, settings: Settings, files: Path, consents: Path) -> None
 def _build(out: Console, settings: Settings) -> None:
     _head(out, "Snapshots: bounded contributions; combined views hold consenting students only")
     with open_steward(settings) as steward:
+        reports = []
         for report in steward.build():
+            reports.append(report)
             out.print(
                 f"  {report.snapshot.id}: {report.snapshot.population}",
                 soft_wrap=True,
             )
+        steward.measure_coverage(reports)
 
 
 def _ask(out: Console, settings: Settings, home: Path) -> None:
@@ -214,6 +219,17 @@ def greedy() -> Question:
         .students(margin=4)
         .as_accurate_as_asked()
     )
+
+
+def _support(out: Console, settings: Settings, files: Path, home: Path) -> None:
+    _head(out, "Support: a programme, one disclosure, and a student who has the last word")
+    identities = home / "identities"
+    identities.mkdir()
+    (identities / MARKER).write_text(
+        "The names and addresses in identities.csv are made up; nobody bears them.\n", "utf-8"
+    )
+    write_identities(files / FILES["student_info"], identities / "identities.csv")
+    support_a_student(out, settings, identities / "identities.csv")
 
 
 def _verify(out: Console, settings: Settings) -> None:

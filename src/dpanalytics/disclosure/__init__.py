@@ -4,10 +4,12 @@
 |---|---|
 | programmes.py | who may act under a programme, and whether anybody may today (pure) |
 | cases.py | the states of a case, and what each step needs (pure) |
-| disclose.py | the one function that opens an identity, step by step |
+| disclose.py | the one function that opens an identity for staff, step by step |
+| own.py | the same for students themselves, and for the office under a student's request |
 | interventions.py | the use cases of staff: decide, read, note, conclude, close |
 | opening.py | the use cases that open cases: a run, a request for one student |
 | caserows.py | tables of cases, staff, and what was shown to whom |
+| stages.py | how far cases came: what reports may count |
 | adoption.py | tells the journal which programmes hold |
 | indicators.py | derived values of students, by a closed list of formulas, lazily |
 | records.py | records of students as the formulas need them |

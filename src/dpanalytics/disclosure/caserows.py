@@ -236,6 +236,12 @@ def cases_of(connection: Connection, person: Person) -> tuple[KeptCase, ...]:
     return tuple(_case_of(row) for row in connection.execute(wanted.order_by(CASE.c.id)))
 
 
+def cases_about(connection: Connection, student: bytes) -> tuple[KeptCase, ...]:
+    """All cases about a student, in the order in which they were opened."""
+    wanted = select(CASE).where(CASE.c.pseudonym == student).order_by(CASE.c.opened_at, CASE.c.id)
+    return tuple(_case_of(row) for row in connection.execute(wanted))
+
+
 def undecided(connection: Connection, programmes: Iterable[str]) -> tuple[KeptCase, ...]:
     """Cases of these programmes that nobody has approved or declined, by their ids."""
     wanted = select(CASE).where(

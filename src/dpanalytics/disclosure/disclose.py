@@ -170,7 +170,7 @@ def _write_down(
         check_adopted(connection, programme)
         rows = SqlIdentityRows(connection)
         name = using.vault.name_in_journal(rows, Pseudonym(kept.student))
-        if name is None or not figures:
+        if name is None or name.removed or not figures:
             raise _Nobody
         staff = caserows.staff_name_in_journal(
             connection, person, name=principal.name, random_bytes=using.random_bytes
@@ -221,7 +221,7 @@ def _open(
     if not _agreed(connection, student, approved, using):
         raise _Nobody
     identity = using.vault.open(SqlIdentityRows(connection), Pseudonym(student))
-    if identity is None:
+    if identity is None or identity.removed:
         raise _Nobody
     return identity
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from dpanalytics.disclosure import formulas
 from dpanalytics.disclosure.formulas import MISSING_IN_WORDS, Missing, Outcome
+from dpanalytics.disclosure.middles import Middle
 from dpanalytics.disclosure.records import (
     KEYS,
     MODULE,
@@ -42,23 +43,6 @@ from dpanalytics.schema.indicator import (
 from dpanalytics.schema.source import Source
 
 _THOUSANDTHS = 1000
-
-
-@dataclass(frozen=True)
-class Middle:
-    """A median of a module's active students, released through the macro door with noise."""
-
-    indicator: str
-    module: str
-    presentation: str
-    first_week: int
-    last_week: int
-    """The weeks it is of, both included."""
-    value: Decimal
-    margin: Decimal
-    """At 95 per cent; value and margin in the measure's unit, rounded to thousandths here."""
-    release: str
-    """Request id of the release, so that it can be found in the journal."""
 
 
 @dataclass(frozen=True)
@@ -180,23 +164,32 @@ def compute(
     names = {basis.enrolments.source} | {source for i in indicators for source, _ in i.inputs}
     loads = {name: tuple(sources.loads(name)) for name in sorted(names)}
     _check_loads(basis, loads)
-    reader = RecordReader(sources, declared, basis, as_of, students)
+    plain = RecordReader(sources, declared, basis, as_of, students)
     agreed = None if special is None else special.select(STUDENT).unique()
 
     # One table a kind of records, so that each source is read once, however many draw on it.
-    enrolled = reader.enrolled()
+    enrolled = plain.enrolled()
     tables: dict[object, list[Indicator]] = {}
     for indicator in indicators:
-        tables.setdefault(_table_key(indicator), []).append(indicator)
+        if not _unstored(indicator, loads, cases):
+            key = _table_key(indicator), _special(indicator, cases)
+            tables.setdefault(key, []).append(indicator)
     used = _fitting(middles, indicators, basis, as_of)
     parts = []
+    for indicator in indicators:
+        if _unstored(indicator, loads, cases):
+            parts.append(_not_loaded(indicator, enrolled, agreed))
     for sharing in tables.values():
+        drawn = _special(sharing[0], cases)
+        opened = _opened(declared, drawn)
+        reader = RecordReader(sources, opened, basis, as_of, students) if drawn else plain
         table = reader.table(sharing, enrolled)
         for indicator in sharing:
             if isinstance(indicator.formula, AgainstMiddle):
                 table = table.join(_middles(indicator, used), on=[MODULE, PRESENTATION], how="left")
             if indicator.case:
                 table = _with_agreement(table, indicator, agreed)
+                table = _with_withheld(table, indicator, reader, drawn)
         columns = [
             column
             for indicator in sharing
@@ -227,6 +220,42 @@ def _check_case(indicator: Indicator, cases: Mapping[str, Case], today: date) ->
     case = cases.get(indicator.case)
     if case is None or not case.in_force(today):
         raise DeclarationError(f"indicator {indicator.name}: case {indicator.case} is not in force")
+
+
+def _special(indicator: Indicator, cases: Mapping[str, Case]) -> tuple[tuple[str, str], ...]:
+    """Source and column of the special category data that the indicator draws on."""
+    case = cases[indicator.case] if indicator.case else None
+    return tuple(each for each in indicator.inputs if case and case.opens_column(*each))
+
+
+def _opened(
+    declared: Mapping[str, Source], special: Sequence[tuple[str, str]]
+) -> Mapping[str, Source]:
+    """The declarations with these columns open, and no others."""
+    return {
+        name: source.with_opened(column for of, column in special if of == name)
+        for name, source in declared.items()
+    }
+
+
+def _unstored(
+    indicator: Indicator, loads: Mapping[str, tuple[Load, ...]], cases: Mapping[str, Case]
+) -> bool:
+    """Whether special category data that it draws on were loaded while no case opened them."""
+    return any(
+        column in load.dropped_columns
+        for source, column in _special(indicator, cases)
+        for load in loads[source]
+    )
+
+
+def _not_loaded(
+    indicator: Indicator, enrolled: pl.LazyFrame, agreed: pl.LazyFrame | None
+) -> pl.LazyFrame:
+    """No value for anybody: nobody's is stored."""
+    table = _with_agreement(enrolled, indicator, agreed)
+    outcome = Outcome.of(pl.lit(None), (Missing.NOT_LOADED, pl.lit(value=True)))
+    return table.select(*KEYS, *_told(indicator, _of_agreed(indicator, outcome)))
 
 
 def _check_loads(basis: Basis, loads: Mapping[str, tuple[Load, ...]]) -> None:
@@ -306,14 +335,37 @@ def _with_agreement(
     return table.join(marked, on=STUDENT, how="left")
 
 
+def _with_withheld(
+    table: pl.LazyFrame,
+    indicator: Indicator,
+    reader: RecordReader,
+    special: Sequence[tuple[str, str]],
+) -> pl.LazyFrame:
+    """Marks students whose records were loaded before they agreed."""
+    sources = sorted({source for source, _ in special})
+    nobody = pl.LazyFrame(schema={STUDENT: pl.Binary})
+    known = pl.concat([nobody, *(reader.withheld(source) for source in sources)]).unique()
+    marked = known.with_columns(pl.lit(value=True).alias(f"{indicator.name}.withheld"))
+    return table.join(marked, on=STUDENT, how="left")
+
+
 def _columns(
     indicator: Indicator, reader: RecordReader, *, loaded: bool
 ) -> tuple[pl.Expr, pl.Expr]:
     outcome = _outcome(indicator, reader)
     if indicator.case:
-        outcome = outcome.masked(Missing.NOT_AGREED, pl.col(f"{indicator.name}.agreed").is_null())
+        withheld = pl.col(f"{indicator.name}.withheld").is_not_null()
+        outcome = _of_agreed(indicator, outcome.masked(Missing.NOT_LOADED, withheld))
     if not loaded:
         outcome = outcome.masked(Missing.NOT_LOADED, pl.lit(value=True))
+    return _told(indicator, outcome)
+
+
+def _of_agreed(indicator: Indicator, outcome: Outcome) -> Outcome:
+    return outcome.masked(Missing.NOT_AGREED, pl.col(f"{indicator.name}.agreed").is_null())
+
+
+def _told(indicator: Indicator, outcome: Outcome) -> tuple[pl.Expr, pl.Expr]:
     return (
         outcome.value.alias(indicator.name),
         outcome.missing.alias(f"{indicator.name}.missing"),

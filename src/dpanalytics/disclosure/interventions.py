@@ -47,10 +47,14 @@ class Interventions(Opening):
             and approved.programme.approving in principal.entitlements
         ]
         with self._using.records.reading() as connection:
-            return tuple(
-                replace(self._view(connection, kept), next_steps=(Step.APPROVE, Step.DECLINE))
+            others = [
+                kept
                 for kept in caserows.undecided(connection, mine)
                 if kept.case.requester != person
+            ]
+            return tuple(
+                replace(view, next_steps=(Step.APPROVE, Step.DECLINE))
+                for view in self._views(connection, others)
             )
 
     def approve(self, principal: Principal, case_id: str) -> CaseView:
@@ -121,7 +125,7 @@ class Interventions(Opening):
         with self._using.records.reading() as connection:
             kept = caserows.cases_of(connection, person)
             ordered = sorted(kept, key=lambda each: each.case.state is State.CLOSED)
-            return tuple(self._view(connection, each) for each in ordered)
+            return self._views(connection, ordered)
 
     def case(self, principal: Principal, case_id: str) -> CaseView:
         """One case of one's own, with its notes.

@@ -3,7 +3,7 @@
 Nobody is shown here; cases are opened under pseudonyms, for their requester to read one by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -130,7 +130,7 @@ class Opening:
             )
             still = set(self._consenting(connection, approved)[STUDENT])
             listed = self._listed(connection, person, approved, found & still, entry, day, now)
-            views = tuple(self._view(connection, kept) for kept in listed)
+            views = self._views(connection, listed)
         return CaseList(approved.programme, day, views)
 
     def request_single(
@@ -317,20 +317,30 @@ class Opening:
         return self._using.journal.append_within(driver_connection(connection), kind, payload)
 
     def _view(self, connection: Connection, kept: KeptCase, *, notes: bool = False) -> CaseView:
-        case = kept.case
-        approved = self._using.programmes.get(case.programme)
-        programme = approved.programme if approved else None
+        (view,) = self._views(connection, [kept])
+        return replace(view, notes=caserows.notes_of(connection, kept.case.id)) if notes else view
+
+    def _views(self, connection: Connection, kept: Iterable[KeptCase]) -> tuple[CaseView, ...]:
         names = caserows.names_of(connection)
-        return CaseView(
-            case=case,
-            programme=programme,
-            reason=kept.reason,
-            requester=names.get(case.requester, case.requester.subject),
-            opened_at=kept.opened_at,
-            lapses_on=cases.lapses_on(case, days_open=programme.days_open) if programme else None,
-            next_steps=cases.steps_of(case, four_eyes=programme.four_eyes) if programme else (),
-            notes=caserows.notes_of(connection, case.id) if notes else (),
-        )
+        views = []
+        for each in kept:
+            case, approved = each.case, self._using.programmes.get(each.case.programme)
+            programme = approved.programme if approved else None
+            lapses_on, steps = None, tuple[Step, ...]()
+            if programme is not None:
+                lapses_on = cases.lapses_on(case, days_open=programme.days_open)
+                steps = cases.steps_of(case, four_eyes=programme.four_eyes)
+            view = CaseView(
+                case=case,
+                programme=programme,
+                reason=each.reason,
+                requester=names.get(case.requester, case.requester.subject),
+                opened_at=each.opened_at,
+                lapses_on=lapses_on,
+                next_steps=steps,
+            )
+            views.append(view)
+        return tuple(views)
 
 
 def _found(approved: Approved, computed: Computed) -> set[bytes]:

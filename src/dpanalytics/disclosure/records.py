@@ -49,6 +49,10 @@ class Load(Protocol):
     def loaded_at(self) -> datetime:
         """When it was loaded, with a time zone."""
 
+    @property
+    def dropped_columns(self) -> Sequence[str]:
+        """Declared columns that it does not hold."""
+
 
 class Sources(Protocol):
     """Where loaded sources lie."""
@@ -81,6 +85,13 @@ class RecordReader:
         self._running = basis.running(as_of)
         self._as_of = as_of
         self._students = None if students is None else students.select(STUDENT).unique()
+
+    def withheld(self, source: str) -> pl.LazyFrame:
+        """Students with a record that was loaded before they agreed to special category data."""
+        plain = self._sources.scan(self._declared[source].with_opened(()))
+        held = self._sources.scan(self._declared[source])
+        others = plain.select(STUDENT).unique()
+        return others.join(held.select(STUDENT).unique(), on=STUDENT, how="anti")
 
     def column(self, source: str, name: str) -> Column:
         """The declaration of a column."""

@@ -4,7 +4,8 @@ What is not exactly as the rules say is refused, row by row, and counted under t
 the row breaks, in the declared order of the columns:
 
 - text: one of the declared values, if there are any, after other spellings are put right; values
-  to drop become missing (policy 4.4), whatever their case;
+  to drop become missing (policy 4.4), whatever their case, and so do undeclared ones that speak of
+  fees, debt, counselling or wellbeing;
 - integer: an optional minus and digits, nothing else; decimal: the same, and a point and digits;
 - date: YYYY-MM-DD; datetime: YYYY-MM-DDThh:mm:ss, a fraction or none, and Z or +hh:mm; the years
   1900 to 2199; fractions beyond the microsecond are cut off;
@@ -22,6 +23,7 @@ from itertools import chain
 import polars as pl
 
 from dpanalytics.ingest.tabular import RAW
+from dpanalytics.schema.category import TAUGHT, value_tells_refused_category
 from dpanalytics.schema.source import Column
 from dpanalytics.vault.pseudonym import Pseudonymiser
 
@@ -154,6 +156,8 @@ class Checker:
             return raw, rules + _outside(column, value)
         if column.type == "text":
             made, dropped, form = _text(column, raw, self._schema[column.name])
+            if dropped is not None and not column.optional:
+                rules.append(_Rule(column.name, "speaks of what is never used (4.4)", dropped))
         else:
             made, form = _parsed(column, raw)
             dropped = None
@@ -192,7 +196,16 @@ def _text(
         dropped = text.str.strip_chars().str.to_lowercase().is_in(unwanted).fill_null(value=False)
     if isinstance(stored, pl.Enum):
         return text.cast(stored, strict=False), dropped, "not one of the declared values"
+    if column.category not in TAUGHT and column.role != "student":
+        telling = text.map_batches(_telling, return_dtype=pl.Boolean, is_elementwise=True)
+        dropped = telling if dropped is None else dropped | telling
     return text, dropped, None
+
+
+def _telling(texts: pl.Series) -> pl.Series:
+    """Which of them speak of fees, debt, counselling or wellbeing (policy 4.4)."""
+    told = [text for text in texts.unique().drop_nulls() if value_tells_refused_category(text)]
+    return texts.is_in(told).fill_null(value=False)
 
 
 def _parsed(column: Column, raw: pl.Expr) -> tuple[pl.Expr, str]:

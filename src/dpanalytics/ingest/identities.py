@@ -8,7 +8,7 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class IdentitiesReport:
     new: int
     changed: int
     unchanged: int
+    kept_out: int = 0
+    """Students who were erased; nothing of them was kept."""
 
 
 def load_identities(
@@ -46,6 +48,7 @@ def load_identities(
     vault: Vault,
     rows: IdentityRows,
     pseudonymiser: Pseudonymiser,
+    withdrawn: Callable[[], Collection[bytes]],
 ) -> IdentitiesReport:
     """Seal every identity of the file; who is in the vault and not in the file stays there.
 
@@ -55,6 +58,8 @@ def load_identities(
         vault: seals.
         rows: within a transaction of the caller's, which decides that all of it stands.
         pseudonymiser: of the declared identifier space.
+        withdrawn: pseudonyms of students whose withdrawal stands, asked for once nobody else
+            writes: of them the identifier is kept, and no name.
 
     Raises:
         VaultError: the file is not as declared, or a row breaks a rule; nothing was written.
@@ -78,13 +83,22 @@ def load_identities(
 
     # 2. Nobody else writes meanwhile, nor changes the key that seals.
     rows.lock()
-    done, changed = Counter[Stored](), []
+    done, changed, nameless = Counter[Stored](), [], withdrawn()
     for identity in identities:
-        stored, record = vault.prepare(rows, pseudonymiser.pseudonym(identity.student), identity)
+        pseudonym = pseudonymiser.pseudonym(identity.student)
+        if pseudonym in pseudonymiser.erased:
+            continue
+        kept = identity.without_name if pseudonym in nameless else identity
+        stored, record = vault.prepare(rows, pseudonym, kept)
         done[stored] += 1
         changed += [record] if record is not None else []
     rows.put(*changed)
-    return IdentitiesReport(done[Stored.NEW], done[Stored.CHANGED], done[Stored.UNCHANGED])
+    return IdentitiesReport(
+        done[Stored.NEW],
+        done[Stored.CHANGED],
+        done[Stored.UNCHANGED],
+        kept_out=len(identities) - done.total(),
+    )
 
 
 def _rows_of(path: Path, declared: IdentityFile) -> Iterator[dict[str, str]]:

@@ -10,10 +10,10 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from dpanalytics.errors import IngestError
+from dpanalytics.errors import FileRefused, IngestError
 from dpanalytics.ingest.check import Checked, Checker
 from dpanalytics.ingest.csvshape import BlockFault
 from dpanalytics.ingest.read import HashedFile, is_gzipped, reading_errors_translated
 from dpanalytics.ingest.reading import Reading, open_reading
+from dpanalytics.schema.category import names_refused_category
 from dpanalytics.schema.source import Source
-from dpanalytics.store.sources import Load, SourceStore, storage_schema
+from dpanalytics.schema.view import STUDENT
+from dpanalytics.store.sources import AGREED, Load, SourceStore, storage_schema
 from dpanalytics.vault.pseudonym import Pseudonymiser
 
 Progress = Callable[[int, int], None]
@@ -35,6 +37,9 @@ Progress = Callable[[int, int], None]
 
 ROWS_PER_GROUP = 2**17
 """Rows of one row group of a stored load: what a reader can skip at once. Larger ones cost time."""
+
+ERASED = "student: erased, and kept out since"
+"""Why rows of an erased student are refused."""
 
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -52,7 +57,7 @@ class LoadReport:
     refused: Mapping[str, int]
     """Rows refused, each counted once, under the first rule that it broke."""
     dropped_columns: tuple[str, ...]
-    """Declared columns not kept: special category without an approved case (policy 4.5)."""
+    """Declared columns not kept: special category that no case in force opens (policy 4.5)."""
     ignored_columns: tuple[str, ...]
     """Names in the file that the source does not declare; they were not kept."""
     seconds: float
@@ -83,6 +88,7 @@ def load_file(
     store: SourceStore,
     pseudonymiser: Pseudonymiser | None,
     clock: Callable[[], datetime],
+    agreed: pl.DataFrame | None = None,
     progress: Progress | None = None,
     refused_share_limit: float = 0.05,
 ) -> LoadReport:
@@ -93,22 +99,32 @@ def load_file(
 
     Args:
         path: the file; gzip is recognised by content.
-        source: its declaration.
+        source: its declaration; special category columns are kept that are open in it.
         store: where loads lie.
         pseudonymiser: of the source's identifier space; None for a public table.
         clock: the present moment, with a time zone.
+        agreed: students who agreed to the use of special category data, in a column `student`;
+            nobody for None. Of others no value of such a column is kept.
         progress: told of bytes read.
         refused_share_limit: greatest share of rows that may be refused, 0 to 1.
 
     Raises:
         IngestError: nothing of the file was kept; the loads before stand.
+        FileRefused: so, because it speaks of what is never used (policy 4.4).
     """
     if source.is_public != (pseudonymiser is None):
         raise ValueError("a pseudonymiser goes with a source of students, and with no other")
     if not 0 <= refused_share_limit <= 1:
         raise ValueError(f"refused_share_limit {refused_share_limit}; must be from 0 to 1")
+    if names_refused_category(path.name):
+        raise FileRefused(
+            f"{path.name}: its name speaks of fees, debt, counselling or wellbeing, which are "
+            "never used for analytics (policy 4.4)"
+        )
     started = time.perf_counter()
     declaration = _declaration_sha256(source)
+    agreed = _each_once(agreed)
+    special = _special_sha256(source, agreed)
     key_id = pseudonymiser.key_id if pseudonymiser else None
     schema = storage_schema(source)
 
@@ -120,7 +136,8 @@ def load_file(
             content = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             for load in standing:
-                if load.id == _load_id(content, declaration, key_id):
+                # Not by its name, which is another one since a student was erased from it.
+                if load.made_of == (content, declaration, key_id, special):
                     return _report(load, started, already_loaded=True)
         if source.updates == "append" and any(load.key_id != key_id for load in standing):
             raise IngestError(
@@ -144,19 +161,23 @@ def load_file(
             numbered_students=True,
         ) as reading:
             pieces = _told_of_progress(reading.pieces, hashed, size, progress)
-            with closing(_checked_frames(pieces, reading, checker, tally)) as frames:
-                _write(frames, schema, draft.path)
+            with closing(_checked_frames(pieces, reading, checker, tally, pseudonymiser)) as frames:
+                if source.opened:
+                    kept = (_of_agreed(frame, source.opened, agreed) for frame in frames)
+                    _write(kept, pl.Schema({**schema, AGREED: pl.Boolean()}), draft.path)
+                else:
+                    _write(frames, schema, draft.path)
             content, ignored = hashed.sha256(), reading.ignored()
 
         # 3. What lies on the disk is what counts, and it must be enough.
         if tally.kept != pl.scan_parquet(draft.path).select(pl.len()).collect().item():
             raise IngestError("the records written are not the records read; load it again")
-        if tally.refused.total() > refused_share_limit * tally.rows_read:
+        if tally.refused.total() - tally.refused[ERASED] > refused_share_limit * tally.rows_read:
             raise IngestError(_refusal(tally, refused_share_limit))
 
         # 4. From here on the load stands.
         load = Load(
-            id=_load_id(content, declaration, key_id),
+            id=load_id(content, declaration, key_id, special),
             source=source.name,
             content_sha256=content,
             content_bytes=hashed.bytes_read,
@@ -165,21 +186,34 @@ def load_file(
             rows_read=tally.rows_read,
             rows_kept=tally.kept,
             refused=dict(tally.refused),
-            dropped_columns=tuple(c.name for c in source.columns if c.special_category),
+            dropped_columns=tuple(c.name for c in source.columns if c not in source.kept_columns),
             ignored_columns=ignored,
             loaded_at=clock(),
+            special=special,
         )
         draft.keep(load, replaces=source.updates == "replace")
         return _report(load, started, already_loaded=False)
 
 
+def _of_agreed(frame: pl.DataFrame, special: Sequence[str], agreed: pl.DataFrame) -> pl.DataFrame:
+    """The rows, with the special category values of those alone who agreed to their use."""
+    marked = agreed.with_columns(pl.lit(value=True).alias(AGREED))
+    told = frame.join(marked, on=STUDENT, how="left", maintain_order="left")
+    told = told.with_columns(pl.col(AGREED).fill_null(value=False))
+    return told.with_columns(pl.when(AGREED).then(pl.col(name)).alias(name) for name in special)
+
+
 def _checked_frames(
-    pieces: Iterator[Any], reading: Reading, checker: Checker, tally: _Tally
+    pieces: Iterator[Any],
+    reading: Reading,
+    checker: Checker,
+    tally: _Tally,
+    pseudonymiser: Pseudonymiser | None,
 ) -> Generator[pl.DataFrame, None, None]:
     """Checked rows in the file's order; a few pieces are worked on at a time, in threads."""
 
     def work(piece: Any) -> Checked:
-        return checker.check(reading.raw(piece))
+        return _without_erased(checker.check(reading.raw(piece)), pseudonymiser)
 
     def finish(future: Future[Checked]) -> pl.DataFrame:
         try:
@@ -201,6 +235,18 @@ def _checked_frames(
         finally:
             for future in running:
                 future.cancel()
+
+
+def _without_erased(checked: Checked, pseudonymiser: Pseudonymiser | None) -> Checked:
+    """Refuses rows of students who were erased: the file still holds them, nothing here does."""
+    if pseudonymiser is None or not pseudonymiser.erased:
+        return checked
+    gone = pl.lit(pl.Series(list(pseudonymiser.erased), dtype=pl.Binary).implode())
+    kept = checked.kept.filter(~pl.col("student").is_in(gone))
+    if kept.height == checked.kept.height:
+        return checked
+    refused = {ERASED: checked.kept.height - kept.height}
+    return replace(checked, kept=kept, refused={**checked.refused, **refused})
 
 
 def _write(frames: Iterator[pl.DataFrame], schema: pl.Schema, path: Path) -> None:
@@ -258,7 +304,7 @@ def _faults_named(path: Path) -> Iterator[None]:
         with reading_errors_translated():
             yield
     except IngestError as error:
-        raise IngestError(f"{path.name}: {error}") from None
+        raise type(error)(f"{path.name}: {error}") from None
     except BlockFault as fault:
         raise IngestError(f"{path.name}: {fault}") from None
     except pl.exceptions.PolarsError:
@@ -293,6 +339,26 @@ def _declaration_sha256(source: Source) -> str:
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def _load_id(content: str, declaration: str, key_id: str | None) -> str:
-    """Names a load for good; the key's part keeps others from trying out what the file held."""
-    return hashlib.sha256(f"{content}/{declaration}/{key_id}".encode()).hexdigest()[:24]
+def _each_once(students: pl.DataFrame | None) -> pl.DataFrame:
+    if students is None:
+        return pl.DataFrame(schema={STUDENT: pl.Binary})
+    return students.select(STUDENT).unique().sort(STUDENT)
+
+
+def _special_sha256(source: Source, agreed: pl.DataFrame) -> str:
+    """Digest of the special category columns that are kept, and of whom; empty for none."""
+    if not source.opened:
+        return ""
+    whole = hashlib.sha256("/".join(source.opened).encode())
+    for student in agreed.get_column(STUDENT):
+        whole.update(student)
+    return whole.hexdigest()
+
+
+def load_id(content: str, declaration: str, key_id: str | None, special: str) -> str:
+    """Names a load for good; the key's part keeps others from trying out what the file held.
+
+    The same file is another load where other special category values are kept of it.
+    """
+    told = "/".join((content, declaration, str(key_id), *([special] if special else [])))
+    return hashlib.sha256(told.encode()).hexdigest()[:24]

@@ -17,7 +17,7 @@ from typing import IO, Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from dpanalytics.errors import IngestError
+from dpanalytics.errors import FileRefused, IngestError
 from dpanalytics.ingest.nested import NdjsonReader, ParquetReader, parquet_batches
 from dpanalytics.ingest.read import (
     HashedFile,
@@ -175,7 +175,7 @@ def _refuse_categories(names: Iterable[str]) -> None:
     refused = sorted(name for name in names if names_refused_category(name))
     if refused:
         tellable = ", ".join(_tellable(refused)) or "a column"
-        raise IngestError(
+        raise FileRefused(
             f"{tellable} speaks of fees, debt, counselling or wellbeing, which are never used for "
             "analytics (policy 4.4); have it left out of the file"
         )

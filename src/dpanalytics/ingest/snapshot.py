@@ -3,16 +3,17 @@
 Nothing here knows a key or an identity; students are pseudonyms until they become numbers.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
 import polars as pl
 
 from dpanalytics.errors import SnapshotError
+from dpanalytics.schema.case import Case, why_closed
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.sqlcheck import CheckedView
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, View
@@ -86,6 +87,7 @@ def build_snapshots(
     snapshots: SnapshotStore,
     clock: Callable[[], datetime],
     seed: int,
+    cases: Collection[Case] = (),
     academic_years: Sequence[str] | None = None,
     records_at_once: int = RECORDS_AT_ONCE,
 ) -> tuple[SnapshotReport, ...]:
@@ -98,12 +100,13 @@ def build_snapshots(
         checked: the view, its SQL checked.
         sources: where the loads lie.
         declared_sources: declarations by name; all that the view names are there.
-        consenting: students who agreed to the combining of sources, in a column `student`; None
-            where no consents are on record. Applied to views that combine sources.
-        consent_state: digest of those consents.
+        consenting: students who agreed to all scopes of the view, in a column `student`; None
+            where no consents are on record. Applied to views that have scopes.
+        consent_state: digest of all consents.
         snapshots: where the result goes.
         clock: the present moment, with a time zone.
         seed: a whole number from 0 to 2**64 - 1, drawn at random for this build, kept nowhere.
+        cases: all that are declared; special category columns are read only under one in force.
         academic_years: which to build; all that the view declares, by default.
         records_at_once: about how many records the SQL runs on at a time, at least 1.
 
@@ -114,6 +117,10 @@ def build_snapshots(
     years = _declared_years(view, academic_years)
     if not 0 <= seed < 2**64:
         raise ValueError("seed; must be a whole number from 0 to 2**64 - 1")
+    if reason := why_closed(
+        view.name, checked.special, cases, today=started.astimezone(UTC).date()
+    ):
+        raise SnapshotError(reason)
     with snapshots.building(view.name) as workshop, _engine_errors_silenced(view):
         frames, loads = _read_sources(checked, sources, declared_sources)
         agreed = _set_of_students(consenting)
@@ -122,7 +129,7 @@ def build_snapshots(
         # of; so students come in parts, and the memory does not grow with the records.
         for part in _parts_of_students(frames, checked.student_sources, records_at_once):
             # 1. Consent comes first: no record of a student who did not agree reaches the SQL.
-            if checked.by_consent:
+            if checked.scopes:
                 for name in checked.student_sources:
                     part[name] = of_students(part[name], agreed)
             # 2. and 3. The view's rows, with declared values only; millions of records go in.
@@ -160,7 +167,7 @@ def build_snapshots(
         provenance = Provenance(
             built_at=clock(),
             population=checked.population,
-            consent_state=consent_state if checked.by_consent else None,
+            consent_state=consent_state if checked.scopes or checked.tells_agreement else None,
             loads=loads,
             view_digest=view_digest(view),
         )
@@ -197,7 +204,8 @@ def _read_sources(
             f"view {checked.view.name}: its sources were loaded under several pseudonym keys, so "
             "one student has several pseudonyms; load them again under one key"
         )
-    frames = {name: _wide(sources.scan(declared[name])) for name in names}
+    opened = {name: {c for source, c in checked.special if source == name} for name in names}
+    frames = {n: _wide(sources.scan(declared[n].with_opened(opened[n]))) for n in names}
     if any(tuple(sources.loads(name)) != loads[name] for name in names):
         raise SnapshotError(f"view {checked.view.name}: a source was loaded meanwhile; build again")
     return frames, tuple(f"{name}/{load.id}" for name in names for load in loads[name])

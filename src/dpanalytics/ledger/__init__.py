@@ -22,6 +22,7 @@
 | note.py | signed notes, after C2SP (pure) |
 | checkpoint.py | size and root of the journal as a signed note, and cosignatures (pure) |
 | checkpoints.py | the checkpoints that were signed, kept and never contradicted |
+| timestamp.py | time stamps of checkpoints by an authority (RFC 3161) |
 | audit.py | entries, totals, proofs: what auditors look up |
 | archive.py | files of declarations that were adopted, by their digest |
 | export.py | the journal as files for an auditor |

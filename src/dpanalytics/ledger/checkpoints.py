@@ -1,7 +1,8 @@
 """The checkpoints that were signed: one file each, named by its size, and never contradicted.
 
 ```
-<directory>/000000000041    the signed note of the journal's first 41 entries
+<directory>/000000000041        the signed note of the journal's first 41 entries
+<directory>/000000000041.tsr    a time stamp of it, where one was asked for
 ```
 
 A file is never taken away. It changes in one way only: a cosigner's signature may be added.
@@ -19,6 +20,9 @@ from dpanalytics.ledger.accounts import Head
 from dpanalytics.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from dpanalytics.ledger.merkle import consistency_proof, verify_consistency
 from dpanalytics.ledger.note import Note, NoteRefused, Signer, VerifierKey
+
+STAMP = ".tsr"
+"""Ending of the file beside a checkpoint's that holds its time stamp."""
 
 
 class Journal(Protocol):
@@ -57,6 +61,11 @@ class Checkpoints:
                 f"no checkpoint of {size} entries; kept are those of "
                 f"{', '.join(map(str, self.sizes()[-8:])) or 'no size'}"
             ) from None
+
+    def stamp(self, size: int) -> bytes | None:
+        """An authority's time stamp of one; None where none was asked for."""
+        path = self._path(size).with_suffix(STAMP)
+        return path.read_bytes() if path.exists() else None
 
     def latest(self) -> bytes | None:
         """The signed note of the largest; None where none was signed."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dpanalytics.ledger.offline import MAX_INTEGER, encode, parse, time_of, units_of
+from dpanalytics.ledger.offline import FORMS, MAX_INTEGER, encode, parse
 
 __all__ = [
     "DECISIONS",
@@ -52,6 +52,14 @@ class Kind(StrEnum):
     """Decisions came from the registry; the register's state afterwards, as a digest."""
     CONSENT_EVENT = "consent_event"
     """One decision of one student, named by a commitment, or by nothing."""
+    IDENTITIES = "identities"
+    """Identities came from the student record system; whose and how many is not told."""
+    ROTATION = "rotation"
+    """A key took the place of another; version and name of the new one, and nothing secret."""
+    ERASURE = "erasure"
+    """All that is kept of a student was removed; named by a commitment that nobody can open now."""
+    RETENTION = "retention"
+    """Loads of a source were removed, since they were kept for as long as is declared."""
     CAMPAIGN = "campaign"
     """A yearly campaign was opened, or reminders were listed."""
     REFUSAL = "refusal"
@@ -67,6 +75,13 @@ class Kind(StrEnum):
     DISCLOSURE = "disclosure"
     """A student, named by a commitment, is shown to a member of staff; written before it is so."""
     CASE_CLOSED = "case_closed"
+    OWN_ACCESS = "own_access"
+    """A student, named by a commitment, is shown all that is held on them; written before."""
+    REQUEST_OPENED = "request_opened"
+    """A student asks the office for a correction, for access or for erasure."""
+    REQUEST_SHOWN = "request_shown"
+    """Somebody of the office is told whose an open request is; written before it is so."""
+    REQUEST_ANSWERED = "request_answered"
     DEBIT = "debit"
     """A question was charged; noise may be drawn once, or an earlier release was repeated."""
     RELEASE = "release"
@@ -85,11 +100,25 @@ DECISIONS = frozenset(
         Kind.CASE_APPROVED,
         Kind.DISCLOSURE,
         Kind.CASE_CLOSED,
+        Kind.OWN_ACCESS,
+        Kind.REQUEST_OPENED,
+        Kind.REQUEST_SHOWN,
+        Kind.REQUEST_ANSWERED,
+        Kind.ERASURE,
     }
 )
 """What the micro service tells the journal of."""
 
-TOLD = DECISIONS | {Kind.LOAD, Kind.SNAPSHOT, Kind.CONSENT, Kind.CAMPAIGN, Kind.REFUSAL}
+TOLD = DECISIONS | {
+    Kind.LOAD,
+    Kind.SNAPSHOT,
+    Kind.CONSENT,
+    Kind.IDENTITIES,
+    Kind.ROTATION,
+    Kind.RETENTION,
+    Kind.CAMPAIGN,
+    Kind.REFUSAL,
+}
 """Kinds that others tell the journal of; it writes the rest itself."""
 
 WRITTEN_BY_THE_JOURNAL = frozenset({"seq", "at", "kind"})
@@ -118,6 +147,28 @@ def told_kind(kind: str, payload: Mapping[str, JSON]) -> Kind:
         raise ValueError(f"payload has {sorted(taken)}, which the journal writes itself")
     canonical(payload)
     return Kind(kind)
+
+
+def time_of(text: str) -> datetime:
+    """The moment that an entry's `at` stands for.
+
+    Raises:
+        ValueError: not a time in UTC with microseconds.
+    """
+    if not FORMS["at"](text):
+        raise ValueError("not a time in UTC with microseconds")
+    return datetime.fromisoformat(text)
+
+
+def units_of(text: str) -> int:
+    """Units of loss, each 1e-12 rho of zCDP, from their text.
+
+    Raises:
+        ValueError: not a whole number of at least 0 as `str` writes it.
+    """
+    if not FORMS["cost"](text):
+        raise ValueError("not a number of units")
+    return int(text)
 
 
 def time_text(moment: datetime) -> str:

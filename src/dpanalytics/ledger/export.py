@@ -3,6 +3,7 @@
 ```
 <export>/manifest.json                     written last: range, subtrees around it, every digest
 <export>/checkpoint                        the signed note that the entries are proved by
+<export>/checkpoint.tsr                    an authority's time stamp of it, where there is one
 <export>/keys                              keys of journal and cosigners, for comparison only
 <export>/entries/000000000000.jsonl        entries as they are hashed, one a line; a file a part
 <export>/entries/000000000000.leaves       their hashes, 32 bytes each, to find a changed one by
@@ -17,6 +18,7 @@ appear whole. Killed at any point and run again, it goes on where it was, agains
 that it began with, and ends in the same bytes.
 """
 
+import base64
 import hashlib
 import io
 import os
@@ -27,6 +29,7 @@ from typing import Protocol
 
 from dpanalytics.errors import ConfigurationError, JournalError, RequestError
 from dpanalytics.ledger.archive import Archive
+from dpanalytics.ledger.checkpoints import STAMP
 from dpanalytics.ledger.entries import canonical, parse
 from dpanalytics.ledger.merkle import Lookup, leaf_hash
 from dpanalytics.ledger.offline import CHECKPOINT, KEYS, MANIFEST, Manifest, subtrees
@@ -65,6 +68,8 @@ class Wanted:
     """Number after the last entry."""
     answers: bool = False
     tables: bool = False
+    stamp: str | None = None
+    """An authority's time stamp of the checkpoint, in base64."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first < self.end <= self.size:
@@ -117,6 +122,8 @@ def write_export(
             for path, content in (archive.files(digest) or {}).items():
                 _write(target / "declarations" / digest / path, content)
         _write(target / CHECKPOINT, wanted.checkpoint)
+        if wanted.stamp is not None:
+            _write(target / f"{CHECKPOINT}{STAMP}", base64.b64decode(wanted.stamp))
         _write(target / KEYS, "".join(f"{key}\n" for key in wanted.keys).encode())
         # 4. The manifest last: an export that has it is complete.
         manifest = Manifest(

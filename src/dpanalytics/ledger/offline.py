@@ -2,14 +2,14 @@
 
     python verify_journal.py EXPORT --keys KEYS [--pin CHECKPOINT]
 
-It needs Python 3.11 and the package `cryptography`. To be read from top to bottom:
+It needs Python 3.11 and the package `cryptography`. It stands in the order of its work:
 
-1. Entries      what an entry is, and the one way to write it (RFC 8785, a subset)
-2. Replay       grants, caps, debits and releases, one entry after the other; a rule for each kind
-3. Tree         the Merkle tree over the entries (RFC 9162)
-4. Notes        checkpoints and who signed them (C2SP signed-note, tlog-checkpoint and -cosignature)
-5. Export       the files, and the check of it all in numbered steps
-6. Command line
+1. Read         the files of an export, and the manifest that names them
+2. Form         what an entry is, and the one way to write it (RFC 8785, a subset)
+3. Signatures   checkpoints and who signed them (C2SP signed-note, tlog-checkpoint, -cosignature)
+4. Tree         the Merkle tree over the entries (RFC 9162)
+5. Replay       what the entries do, one after the other: a rule for each kind, in the table RULES
+6. Words        the check in numbered steps, and what it says
 
 Exit codes: 0 all that was asked for is proved, 1 a fault was found, 2 it could not be checked.
 
@@ -23,10 +23,13 @@ import binascii
 import hashlib
 import json
 import re
+import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,26 +37,127 @@ from typing import Any, NoReturn
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-# 1. Entries
+# 1. Read
+
+MANIFEST, CHECKPOINT, KEYS = "manifest.json", "checkpoint", "keys"
+LONGEST_LINE = 2**24
+"""Longest entry that is read, in bytes."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an export says of itself; nothing of it is believed."""
+
+    first: int
+    """Number of the first entry in it."""
+    end: int
+    """Number after the last one."""
+    left: tuple[bytes, ...]
+    """Hashes of the fewest subtrees over the entries before, from the left."""
+    right: tuple[bytes, ...]
+    """The same, over the entries from `end` on, up to the checkpoint's size."""
+    files: Mapping[str, str]
+    """SHA-256 in hex of every other file, by its path."""
+
+    @property
+    def text(self) -> bytes:
+        """The manifest's file."""
+        left, right = ([hashed.hex() for hashed in side] for side in (self.left, self.right))
+        told = {"format": 1, "first": self.first, "end": self.end, "files": dict(self.files)}
+        return encode(told | {"left": left, "right": right}) + b"\n"
+
+    @classmethod
+    def parse(cls, text: bytes) -> "Manifest":
+        """Raises ValueError where it is none."""
+        told = parse(text.removesuffix(b"\n"))
+        try:
+            left, right = (tuple(map(bytes.fromhex, told[side])) for side in ("left", "right"))
+            manifest = cls(told["first"], told["end"], left, right, told["files"])
+            numbers = type(manifest.first), type(manifest.end)
+            whole = manifest.text == text and numbers == (int, int) and manifest.first >= 0
+        except (KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole or any(len(hashed) != 32 for hashed in (*left, *right)):
+            raise ValueError("not a manifest of format 1")
+        return manifest
+
+    def parts(self, folder: str, ending: str) -> list[str]:
+        """Paths of a folder's files, in the order of the entries."""
+        return sorted(n for n in self.files if n.startswith(f"{folder}/") and n.endswith(ending))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is not as it must be."""
+
+    seq: int | None
+    """The entry concerned; None where it is not one entry."""
+    reason: str
+
+
+def wrong_files(export: Path, manifest: Manifest) -> Iterator[Fault]:
+    """Files that are missing, changed, or not of the export."""
+    for name, digest in manifest.files.items():
+        yield from wrong_file(export, name, digest)
+    there = {str(path.relative_to(export)) for path in export.rglob("*") if not path.is_dir()}
+    for name in sorted(there - manifest.files.keys() - {MANIFEST}):
+        yield Fault(None, f"{name[:80]}: is not of the export")
+
+
+def wrong_file(export: Path, name: str, digest: str) -> Iterator[Fault]:
+    """What is wrong with one file, which should have this SHA-256 in hex; its first wrong entry."""
+    if ".." in name.split("/") or name.startswith("/"):
+        yield Fault(None, f"{name[:80]}: a file elsewhere")
+        return
+    try:
+        with (export / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                return
+        yield Fault(None, f"{name}: is not the file that the manifest tells of")
+        if name.endswith(".jsonl"):  # the hashes of its entries lie beside it
+            leaves = (export / name).with_suffix(".leaves").read_bytes()
+            for place, text in enumerate(lines_of(export / name)):
+                if leaf_hash(text) != leaves[32 * place : 32 * place + 32]:
+                    yield Fault(
+                        int(Path(name).stem) + place, "it was changed since it was exported"
+                    )
+                    return
+    except (OSError, ValueError):
+        yield Fault(None, f"{name[:80]}: is missing or can't be read")
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a file, without their ends."""
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_LINE):
+            if not line.endswith(b"\n"):
+                raise ValueError(f"{path.name}: a line without its end")
+            yield line[:-1]
+
+
+# 2. Form
 
 MAX_INTEGER = 2**53 - 1
 """Largest whole number that every reader of JSON takes exactly (RFC 7493, 2.2)."""
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
-_UNITS = re.compile(r"0|[1-9][0-9]{0,30}")
+
+def parse_entry(text: bytes) -> dict[str, Any]:
+    """The fields of an entry, which has a number and a time; a ValueError if it is none."""
+    fields = parse(text)
+    if not FORMS["seq"](fields.get("seq")):
+        raise ValueError("no number")
+    if not FORMS["at"](fields.get("at")):
+        raise ValueError("not a time in UTC with microseconds")
+    return fields
 
 
 def parse(text: bytes) -> dict[str, Any]:
-    """The object that a canonical text stands for: sorted keys, no spaces, whole numbers only.
-
-    Raises:
-        ValueError: the text is not a JSON object in canonical form.
-    """
+    """The object of a canonical text: sorted keys, no spaces, whole numbers; else a ValueError."""
     try:
-        fields = _DECODER.decode(text.decode())
+        fields, _ = _DECODER.raw_decode(text.decode())
         if not isinstance(fields, dict):
             raise ValueError("not an object")
-        if encode(fields) != text:
+        if encode(fields) != text:  # so nothing stands after it either
             raise ValueError("not in canonical form")
     except RecursionError:
         raise ValueError("too deep") from None
@@ -63,43 +167,6 @@ def parse(text: bytes) -> dict[str, Any]:
 def encode(fields: Mapping[str, Any]) -> bytes:
     """The object in canonical form. A lone surrogate is a ValueError."""
     return _ENCODER.encode(fields).encode()
-
-
-def parse_entry(text: bytes) -> dict[str, Any]:
-    """The fields of an entry, which has a number and a time.
-
-    Raises:
-        ValueError: the text is no entry.
-    """
-    fields = parse(text)
-    if type(fields.get("seq")) is not int:
-        raise ValueError("no number")
-    if not isinstance(fields.get("at"), str):
-        raise ValueError("no time")
-    time_of(fields["at"])
-    return fields
-
-
-def time_of(text: str) -> datetime:
-    """The moment that an entry's `at` stands for.
-
-    Raises:
-        ValueError: not a time in UTC with microseconds.
-    """
-    if not _TIME.fullmatch(text):
-        raise ValueError("not a time in UTC with microseconds")
-    return datetime.fromisoformat(text)
-
-
-def units_of(text: str) -> int:
-    """Units of loss, each 1e-12 rho of zCDP, from their text.
-
-    Raises:
-        ValueError: not a whole number of at least 0 as `str` writes it.
-    """
-    if not _UNITS.fullmatch(text):
-        raise ValueError("not a number of units")
-    return int(text)
 
 
 def _no_float(_: str) -> NoReturn:
@@ -119,492 +186,46 @@ _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 )
 
-# 2. Replay
+_DAY = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
 
-Key = tuple[str, str, str]
-"""Academic year, consumer and view; the last two are empty for a cap."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that is not as it must be."""
-
-    seq: int | None
-    """The entry concerned; None where it is not one entry."""
-    reason: str
+Form = Callable[[object], bool]
 
 
-@dataclass(slots=True)
-class Balance:
-    """An account while the entries are replayed; loss in units of 1e-12 rho."""
-
-    cap: int = 0
-    spent: int = 0
-    epsilon: float = 0.0
-    delta: float = 0.0
-    valid_until: str | None = None
-    approved_by: str = ""
-    withdrawn: bool = False
+def _form(form: type | str, *, null: bool) -> Form:
+    """Whether a value is of a type, or a text of a pattern; or null, where that may be."""
+    if isinstance(form, type):
+        allowed = {form, type(None)} if null else {form}
+        return lambda value: type(value) in allowed
+    match = re.compile(form, re.ASCII).fullmatch
+    return lambda value: match(value) is not None if type(value) is str else null and value is None
 
 
-@dataclass(frozen=True, slots=True)
-class _Paid:
-    request: str
-    consumer: str
-    question: str
-    repeats: int | None
-    terms: tuple[str, tuple[str, ...], int]
-    """View, academic years and cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Programme:
-    digest: str
-    purpose: str
-    first: str
-    last: str
-    """Days (UTC) between which it is in force."""
-    four_eyes: bool
-
-
-REFUSED_PURPOSES = frozenset({"progression", "assessment", "award", "marking"})
-"""What nobody is shown a student for, whatever is declared."""
-
-
-class Replay:
-    """Takes entries in their order; tells what they make of the accounts, and what is wrong."""
-
-    def __init__(self, *, sound: Callable[[int, float, float], bool] | None = None) -> None:
-        """`sound` says whether a cap in units is within its epsilon at its delta; else all are."""
-        self.balances: dict[Key, Balance] = {}
-        self.bodies: dict[int, str] = {}
-        """SHA-256 of every release, by the number of its entry."""
-        self.declarations: dict[str, int] = {}
-        """Digests of declarations that were adopted, and the last entry that says so."""
-        self.restored: list[tuple[int, str, int, str, bool]] = []
-        """Entry, moment of the backup, size and root known then, whether accounts were closed."""
-        self.shape_faults: list[Fault] = []
-        self.budget_faults: list[Fault] = []
-        self.release_faults: list[Fault] = []
-        self.disclosure_faults: list[Fault] = []
-        self.disclosures = 0
-        """How many entries tell of a student who was shown."""
-        self.debits: dict[int, _Paid] = {}
-        self._programmes: dict[str, _Programme] = {}
-        self._opened: dict[int, tuple[str | None, str, str]] = {}
-        """Case, programme and requester of entries that open cases; no one case for a run."""
-        self._approvals: dict[str, int] = {}
-        self._closed_cases: set[str] = set()
-        self._sound = sound
-        self._debit_of_release: dict[int, int] = {}
-        self._requests: set[str] = set()
-        self._terms: dict[tuple[str, tuple[str, ...], int], tuple[str, tuple[str, ...], int]] = {}
-        self._questions: set[tuple[str, str]] = set()
-        self._released: set[int] = set()
-
-    def take(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """Let the next entry have its effect."""
-        kind = fields.get("kind")
-        rule = RULES.get(kind) if isinstance(kind, str) else None
-        if rule is None:
-            self.shape_faults.append(Fault(seq, "no kind of entry that is known"))
-            return
-        if rule.fields is not None and fields.keys() != rule.fields:
-            self.shape_faults.append(Fault(seq, f"not the fields of a {kind}"))
-            return
-        try:
-            rule.take(self, seq, fields)
-        except (ValueError, TypeError, AttributeError):
-            self.shape_faults.append(Fault(seq, f"not the values of a {kind}"))
-
-    def told(self, _: int, fields: Mapping[str, Any]) -> None:
-        """An entry without effect on any account."""
-
-    def declare(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """Declarations with this digest hold from here on."""
-        self.declarations[_text(fields, "digest")] = seq
-
-    def open_account(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A grant or a cap, new or changed. What was spent stays spent."""
-        key = _key(fields)
-        cap = units_of(_text(fields, "cap"))
-        epsilon, delta = float(_text(fields, "epsilon")), float(_text(fields, "delta"))
-        until = None
-        if fields["kind"] == "grant":
-            until = _text(fields, "valid_until")
-            if date.fromisoformat(until).isoformat() != until:
-                raise ValueError(until)
-        held = self.balances.get(key)
-        spent = held.spent if held is not None else 0
-        approved_by = _text(fields, "approved_by")
-        self.balances[key] = Balance(cap, spent, epsilon, delta, until, approved_by)
-        if self._sound is not None and not self._sound(cap, epsilon, delta):
-            self.budget_faults.append(Fault(seq, "a cap above the epsilon that it stands for"))
-
-    def withdraw(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A grant or a cap that is no longer in force."""
-        held = self.balances.get(_key(fields))
-        if held is None or held.withdrawn:
-            self.budget_faults.append(Fault(seq, "a withdrawal of what was not in force"))
-        else:
-            held.withdrawn = True
-
-    def debit(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A question is charged; or an answer that another consumer was given is told again."""
-        consumer, view = _text(fields, "consumer"), _text(fields, "view")
-        request, question = _text(fields, "request"), _text(fields, "question")
-        _text(fields, "purpose")
-        repeats, years = fields["repeats"], fields["academic_years"]
-        cost = units_of(_text(fields, "cost"))
-        if not isinstance(years, list) or not all(isinstance(y, str) for y in years):
-            raise ValueError(years)
-        if not (repeats is None or type(repeats) is int):
-            raise ValueError(repeats)
-        consumer, terms = sys.intern(consumer), (view, tuple(years), cost)
-        terms = self._terms.setdefault(terms, terms)  # one copy of what many debits share
-        paid = _Paid(request, consumer, question, repeats, terms)
-        for reason in self._wrong_with(paid, fields["at"][:10]):
-            self.budget_faults.append(Fault(seq, reason))
-        self.debits[seq] = paid
-        self._requests.add(request)
-        self._questions.add((consumer, question))
-
-    def _wrong_with(self, paid: _Paid, day: str) -> Iterator[str]:
-        """Charges a debit and yields what should have kept it from being charged."""
-        view, years, cost = paid.terms
-        if not years or len(set(years)) != len(years) or cost == 0:
-            yield "a debit of nothing"
-        if not paid.consumer or not view:
-            yield "a debit to nobody's grant"
-        if paid.request in self._requests:
-            yield "a request id charged before"
-        if (paid.consumer, paid.question) in self._questions:
-            yield "a question that this consumer was charged for before"
-        if paid.repeats is not None and not self._repeatable(paid):
-            yield "it repeats what is no release of the same question to another consumer"
-        keys = [(year, paid.consumer, view) for year in years]
-        if paid.repeats is None:  # an answer told again tells nothing new of the data
-            keys += [(year, "", "") for year in years]
-        for key in keys:
-            held = self.balances.get(key)
-            what = "grant" if key[1] else "cap"
-            if held is None or held.withdrawn:
-                yield f"no {what} in force for academic year {key[0]}"
-            if held is None:
-                continue
-            if held.valid_until is not None and day > held.valid_until:
-                yield f"the grant for academic year {key[0]} had expired"
-            held.spent += cost
-            if held.spent > held.cap:
-                yield f"the {what} of academic year {key[0]} is overspent"
-
-    def _repeatable(self, paid: _Paid) -> bool:
-        first = self.debits.get(self._debit_of_release.get(paid.repeats or 0, -1))
-        return (
-            first is not None
-            and first.question == paid.question
-            and first.terms == paid.terms
-            and first.consumer != paid.consumer
-        )
-
-    def release(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """The answer that a debit paid for was recorded."""
-        request, body, debit = _text(fields, "request"), _text(fields, "body"), fields["debit"]
-        if type(debit) is not int:
-            raise ValueError(debit)
-        self.bodies[seq] = body
-        paid = self.debits.get(debit)
-        if paid is None or paid.repeats is not None:
-            self.release_faults.append(Fault(seq, "a release without a debit before it"))
-            return
-        if paid.request != request:
-            self.release_faults.append(Fault(seq, "a release under another request id"))
-        if debit in self._released:
-            self.release_faults.append(Fault(seq, "a second release of one debit"))
-        self._released.add(debit)
-        self._debit_of_release[seq] = debit
-
-    def decision(self, _: int, fields: Mapping[str, Any]) -> None:
-        """One decision of one student, who is named by a commitment, or not at all."""
-        commitment, version = fields["commitment"], fields["text_version"]
-        if commitment is not None and not _DIGEST.fullmatch(commitment):
-            raise ValueError(commitment)
-        if type(version) is not int or version < 1:
-            raise ValueError(version)
-        _words(fields, "scope", "action", "channel")
-
-    def campaign(self, _: int, fields: Mapping[str, Any]) -> None:
-        """A yearly campaign about consent was opened, or reminders were listed."""
-        _text(fields, "academic_year")
-        _words(fields, "step")
-
-    def programme(self, _: int, fields: Mapping[str, Any]) -> None:
-        """What staff may act under from here on."""
-        purpose = _text(fields, "purpose")
-        _text(fields, "approved_by")
-        four_eyes = fields["four_eyes"]
-        if type(four_eyes) is not bool:
-            raise ValueError(four_eyes)
-        first, last = _day(fields, "approved_on"), _day(fields, "valid_until")
-        if purpose in REFUSED_PURPOSES:
-            raise ValueError(purpose)
-        self._programmes[_text(fields, "programme")] = _Programme(
-            _hex(fields, "programme_digest"), purpose, first, last, four_eyes
-        )
-
-    def withdraw_programme(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A programme that is declared no longer."""
-        if self._programmes.pop(_text(fields, "programme"), None) is None:
-            self.disclosure_faults.append(Fault(seq, "a programme withdrawn that was not in force"))
-
-    def run_programme(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A member of staff has a programme find students."""
-        _day(fields, "as_of")
-        self._acted_under(seq, fields)
-        self._opened[seq] = (None, _text(fields, "programme"), _hex(fields, "staff"))
-
-    def open_case(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A member of staff asks for one student."""
-        _day(fields, "as_of")
-        case = _text(fields, "case")
-        self._acted_under(seq, fields)
-        self._opened[seq] = (case, _text(fields, "programme"), _hex(fields, "staff"))
-
-    def approve_case(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A second person approves a case, once."""
-        case, staff = _text(fields, "case"), _hex(fields, "staff")
-        self._acted_under(seq, fields)
-        if (requester := self._requester(seq, fields)) is None:
-            return
-        if staff == requester:
-            self.disclosure_faults.append(Fault(seq, "a case approved by who opened it"))
-        if case in self._approvals:
-            self.disclosure_faults.append(Fault(seq, "a case approved a second time"))
-        self._approvals[case] = seq
-
-    def disclose(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A student is shown: under a programme in force, after its approval, to who asked."""
-        case, staff, approved = _text(fields, "case"), _hex(fields, "staff"), fields["approved"]
-        _hex(fields, "commitment")
-        _day(fields, "as_of")
-        indicators = fields["indicators"]
-        if not isinstance(indicators, list) or not indicators:
-            raise ValueError(indicators)
-        for each in indicators:
-            if not isinstance(each, dict) or each.keys() != {"name", "version"}:
-                raise ValueError(each)
-            if type(each["version"]) is not int:
-                raise ValueError(each)
-            _text(each, "name")
-        if not (approved is None or type(approved) is int):
-            raise ValueError(approved)
-        self.disclosures += 1
-        held = self._acted_under(seq, fields)
-        requester = self._requester(seq, fields)
-        if requester is not None and requester != staff:
-            self.disclosure_faults.append(Fault(seq, "shown to another than who opened the case"))
-        if held is not None and held.four_eyes and approved is None:
-            self.disclosure_faults.append(Fault(seq, "shown without a second person's approval"))
-        if approved is not None and self._approvals.get(case) != approved:
-            self.disclosure_faults.append(Fault(seq, "the approval that it names is not its own"))
-        if case in self._closed_cases:
-            self.disclosure_faults.append(Fault(seq, "shown after its case was closed"))
-
-    def close_case(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """A case ends."""
-        _hex(fields, "staff")
-        self._closed_cases.add(_text(fields, "case"))
-        self._requester(seq, fields)
-
-    def _acted_under(self, seq: int, fields: Mapping[str, Any]) -> "_Programme | None":
-        """The programme that an entry is under; a fault where it was not in force as it says."""
-        held = self._programmes.get(_text(fields, "programme"))
-        digest, day = _hex(fields, "programme_digest"), fields["at"][:10]
-        if held is None or held.digest != digest:
-            self.disclosure_faults.append(Fault(seq, "under no programme that was in force"))
-            return None
-        if not held.first <= day <= held.last:
-            self.disclosure_faults.append(
-                Fault(seq, "under a programme that had ended, or not begun")
-            )
-        if fields.get("purpose", held.purpose) != held.purpose:
-            self.disclosure_faults.append(Fault(seq, "for another purpose than its programme's"))
-        return held
-
-    def _requester(self, seq: int, fields: Mapping[str, Any]) -> str | None:
-        """Who opened the case of an entry; a fault where no entry before opened it."""
-        opened = fields["opened"]
-        if type(opened) is not int:
-            raise ValueError(opened)
-        case, programme, staff = self._opened.get(opened, ("", "", ""))
-        if case not in (None, fields["case"]) or programme != fields.get("programme", programme):
-            self.disclosure_faults.append(Fault(seq, "of a case that no entry before opened"))
-            return None
-        return staff
-
-    def restore(self, seq: int, fields: Mapping[str, Any]) -> None:
-        """The journal comes from a backup; where it says closed, all that was left is spent."""
-        made_at, root = _text(fields, "made_at"), _text(fields, "known_root")
-        size, closed = fields["known_size"], fields["closed"]
-        time_of(made_at)
-        if type(size) is not int or type(closed) is not bool:
-            raise ValueError(closed)
-        self.restored.append((seq, made_at, size, root, closed))
-        if closed:
-            # What was answered after the backup is not known, so all of it counts as spent.
-            for balance in self.balances.values():
-                balance.spent = max(balance.spent, balance.cap)
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields[name]
-    if not isinstance(value, str):
-        raise TypeError(name)
-    return value
-
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
-_WORDS: dict[str, frozenset[str]] = {
-    "scope": frozenset({"combine_sources", "individual_support", "special_category"}),
-    "action": frozenset({"give", "renew", "resume", "pause", "refuse", "withdraw"}),
-    "channel": frozenset({"registration", "self-service", "direct-request", "registry-load"}),
-    "step": frozenset({"opened", "reminded"}),
+FORMS = {
+    name.rstrip("?"): _form(form, null=name.endswith("?"))
+    for form, names in (
+        (str, "academic_year approved_by body case digest key kind known_root name programme"),
+        (str, "purpose question request source"),
+        (int, "approved? debit known_size opened repeats? seq text_version version"),
+        (bool, "closed four_eyes"),
+        (list, "academic_years indicators loads"),
+        (r"(?s:.+)", "consumer view"),
+        (rf"{_DAY}T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{{6}}Z", "at made_at"),
+        (_DAY, "approved_on as_of due_on valid_until"),
+        (r"0|[1-9][0-9]{0,30}", "cap cost"),  # units of loss, each 1e-12 rho of zCDP
+        (r"\d+(\.\d+)?(e[+-]?\d+)?", "delta epsilon"),
+        (r"[0-9a-f]{64}", "commitment? programme_digest staff"),  # SHA-256
+        (r"combine_sources|individual_support|special_category", "scope"),
+        (r"give|renew|resume|pause|refuse|withdraw", "action"),
+        (r"registration|self-service|direct-request|registry-load", "channel"),
+        (r"opened|reminded", "step"),
+        (r"correction|access|erasure", "asked"),
+    )
+    for name in names.split()
 }
-"""What a field of a decision or a campaign may say."""
+"""What the value of a field is, in whatever kind of entry; with ? it may be null."""
 
 
-def _hex(fields: Mapping[str, Any], name: str) -> str:
-    """A SHA-256 in hex."""
-    value = _text(fields, name)
-    if not _DIGEST.fullmatch(value):
-        raise ValueError(name)
-    return value
-
-
-def _day(fields: Mapping[str, Any], name: str) -> str:
-    """A day as YYYY-MM-DD."""
-    value = _text(fields, name)
-    if date.fromisoformat(value).isoformat() != value:
-        raise ValueError(name)
-    return value
-
-
-def _words(fields: Mapping[str, Any], *names: str) -> None:
-    for name in names:
-        if _text(fields, name) not in _WORDS[name]:
-            raise ValueError(name)
-
-
-def _key(fields: Mapping[str, Any]) -> Key:
-    if "consumer" not in fields:
-        return _text(fields, "academic_year"), "", ""
-    consumer, view = _text(fields, "consumer"), _text(fields, "view")
-    if not consumer or not view:
-        raise ValueError("a grant names consumer and view")
-    return _text(fields, "academic_year"), consumer, view
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What an entry of a kind holds, and what it does."""
-
-    take: Callable[[Replay, int, Mapping[str, Any]], None]
-    fields: frozenset[str] | None = None
-    """All fields, with number, time and kind; None where others than the journal choose them."""
-
-
-def _rule(take: Callable[[Replay, int, Mapping[str, Any]], None], names: str) -> Rule:
-    return Rule(take, frozenset(("seq", "at", "kind", *names.split())))
-
-
-RULES: dict[str, Rule] = {
-    "declarations": _rule(Replay.declare, "digest"),
-    "grant": _rule(
-        Replay.open_account,
-        "academic_year consumer view epsilon delta approved_by cap valid_until",
-    ),
-    "cap": _rule(Replay.open_account, "academic_year epsilon delta approved_by cap"),
-    "grant_withdrawn": _rule(Replay.withdraw, "academic_year consumer view"),
-    "cap_withdrawn": _rule(Replay.withdraw, "academic_year"),
-    "debit": _rule(
-        Replay.debit, "request consumer purpose view academic_years cost question repeats"
-    ),
-    "release": _rule(Replay.release, "request debit body"),
-    "restored": _rule(Replay.restore, "made_at known_size known_root closed"),
-    "load": Rule(Replay.told),
-    "snapshot": Rule(Replay.told),
-    "consent": Rule(Replay.told),
-    "consent_event": _rule(Replay.decision, "commitment scope action text_version channel"),
-    "campaign": _rule(Replay.campaign, "academic_year step"),
-    "refusal": Rule(Replay.told),
-    "programme": _rule(
-        Replay.programme,
-        "programme programme_digest purpose approved_by approved_on valid_until four_eyes",
-    ),
-    "programme_withdrawn": _rule(Replay.withdraw_programme, "programme"),
-    "programme_run": _rule(Replay.run_programme, "programme programme_digest purpose staff as_of"),
-    "case_opened": _rule(Replay.open_case, "case programme programme_digest purpose staff as_of"),
-    "case_approved": _rule(Replay.approve_case, "case opened programme programme_digest staff"),
-    "disclosure": _rule(
-        Replay.disclose,
-        "case opened approved commitment programme programme_digest purpose staff as_of indicators",
-    ),
-    "case_closed": _rule(Replay.close_case, "case opened staff"),
-}
-"""Every kind of entry; one that is not here is a fault."""
-
-# 3. Tree
-
-
-def leaf_hash(entry: bytes) -> bytes:
-    """Hash of an entry (RFC 9162, 2.1.1)."""
-    return hashlib.sha256(b"\x00" + entry).digest()
-
-
-class Trunk:
-    """The root over leaves that come from the left, in memory for one path only.
-
-    A complete subtree of 2**level leaves may come in place of its leaves.
-    """
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._waiting: list[tuple[int, bytes]] = []
-        """Level and hash of complete subtrees, the largest first; the bits of the size."""
-
-    def add(self, hashed: bytes, level: int = 0) -> None:
-        """The next leaf, or subtree, which must begin where one of its level may."""
-        if self.size % (1 << level):
-            raise ValueError("a subtree out of its place")
-        self.size += 1 << level
-        while self._waiting and self._waiting[-1][0] == level:
-            hashed = hashlib.sha256(b"\x01" + self._waiting.pop()[1] + hashed).digest()
-            level += 1
-        self._waiting.append((level, hashed))
-
-    @property
-    def root(self) -> bytes:
-        """Root over all leaves so far (RFC 9162, 2.1.1)."""
-        if not self._waiting:
-            return hashlib.sha256(b"").digest()
-        root = self._waiting[-1][1]
-        for _, left in reversed(self._waiting[:-1]):
-            root = hashlib.sha256(b"\x01" + left + root).digest()
-        return root
-
-
-def subtrees(start: int, end: int) -> Iterator[int]:
-    """Levels of the fewest complete subtrees that cover leaves `start` to `end`, from the left."""
-    while start < end:
-        level = (end - start).bit_length() - 1
-        if start:
-            level = min(level, (start & -start).bit_length() - 1)
-        yield level
-        start += 1 << level
-
-
-# 4. Notes
+# 3. Signatures
 
 
 class NoteFault(ValueError):
@@ -658,6 +279,14 @@ class PublicKey:
         return at
 
 
+def read_keys(lines: Iterable[str]) -> tuple[PublicKey, ...]:
+    """The keys of a file, one a line; raises NoteFault where there is none, or one is none."""
+    keys = tuple(PublicKey.parse(line.strip()) for line in lines if line.strip())
+    if not any(key.kind == PLAIN for key in keys):
+        raise NoteFault("the keys hold no key of a journal")
+    return keys
+
+
 @dataclass(frozen=True)
 class SignedHead:
     """A journal's size and root, and who vouches for it."""
@@ -707,54 +336,451 @@ def _base64(encoded: str) -> bytes:
     return decoded if base64.b64encode(decoded).decode() == encoded else b""
 
 
-# 5. Export
-
-FORMAT = 1
-MANIFEST, CHECKPOINT, KEYS = "manifest.json", "checkpoint", "keys"
-LONGEST_LINE = 2**24
-"""Longest entry that is read, in bytes."""
+# 4. Tree
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What an export says of itself; nothing of it is believed."""
+def leaf_hash(entry: bytes) -> bytes:
+    """Hash of an entry (RFC 9162, 2.1.1)."""
+    return hashlib.sha256(b"\x00" + entry).digest()
 
-    first: int
-    """Number of the first entry in it."""
-    end: int
-    """Number after the last one."""
-    left: tuple[bytes, ...]
-    """Hashes of the fewest subtrees over the entries before, from the left."""
-    right: tuple[bytes, ...]
-    """The same, over the entries from `end` on, up to the checkpoint's size."""
-    files: Mapping[str, str]
-    """SHA-256 in hex of every other file, by its path."""
+
+class Trunk:
+    """The root over leaves that come from the left, in memory for one path only.
+
+    A complete subtree of 2**level leaves may come in place of its leaves.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._waiting: list[tuple[int, bytes]] = []
+        """Level and hash of complete subtrees, the largest first; the bits of the size."""
+
+    def add(self, hashed: bytes, level: int = 0) -> None:
+        """The next leaf, or subtree, which must begin where one of its level may."""
+        if self.size % (1 << level):
+            raise ValueError("a subtree out of its place")
+        self.size += 1 << level
+        while self._waiting and self._waiting[-1][0] == level:
+            hashed = hashlib.sha256(b"\x01" + self._waiting.pop()[1] + hashed).digest()
+            level += 1
+        self._waiting.append((level, hashed))
 
     @property
-    def text(self) -> bytes:
-        """The manifest's file."""
-        left, right = ([hashed.hex() for hashed in side] for side in (self.left, self.right))
-        told = {"format": FORMAT, "first": self.first, "end": self.end, "files": dict(self.files)}
-        return encode(told | {"left": left, "right": right}) + b"\n"
+    def root(self) -> bytes:
+        """Root over all leaves so far (RFC 9162, 2.1.1)."""
+        if not self._waiting:
+            return hashlib.sha256(b"").digest()
+        root = self._waiting[-1][1]
+        for _, left in reversed(self._waiting[:-1]):
+            root = hashlib.sha256(b"\x01" + left + root).digest()
+        return root
 
-    @classmethod
-    def parse(cls, text: bytes) -> "Manifest":
-        """Raises ValueError where it is none."""
-        told = parse(text.removesuffix(b"\n"))
-        try:
-            left, right = (tuple(map(bytes.fromhex, told[side])) for side in ("left", "right"))
-            manifest = cls(told["first"], told["end"], left, right, told["files"])
-            numbers = type(manifest.first), type(manifest.end)
-            whole = manifest.text == text and numbers == (int, int) and manifest.first >= 0
-        except (KeyError, TypeError, AttributeError):
-            whole = False
-        if not whole or any(len(hashed) != 32 for hashed in (*left, *right)):
-            raise ValueError("not a manifest of format 1")
-        return manifest
 
-    def parts(self, folder: str, ending: str) -> list[str]:
-        """Paths of a folder's files, in the order of the entries."""
-        return sorted(n for n in self.files if n.startswith(f"{folder}/") and n.endswith(ending))
+def subtrees(start: int, end: int) -> Iterator[int]:
+    """Levels of the fewest complete subtrees that cover leaves `start` to `end`, from the left."""
+    while start < end:
+        level = (end - start).bit_length() - 1
+        if start:
+            level = min(level, (start & -start).bit_length() - 1)
+        yield level
+        start += 1 << level
+
+
+# 5. Replay
+
+Fields = Mapping[str, Any]
+Key = tuple[str, str, str]
+"""Academic year, consumer and view; the last two are empty for a cap."""
+
+
+@dataclass(slots=True)
+class Balance:
+    """An account while the entries are replayed; loss in units of 1e-12 rho."""
+
+    cap: int
+    spent: int
+    epsilon: float
+    delta: float
+    valid_until: str | None
+    approved_by: str
+    withdrawn: bool = False
+
+
+class Replay:
+    """Takes entries in their order; keeps what they make of accounts, programmes and cases.
+
+    A rule is a method that yields what is wrong with an entry, in words. What every debit and
+    release says lies in a temporary database on disk, so that memory does not grow with them; the
+    rules over all of them are the queries of OVER_ALL, asked at the end.
+    """
+
+    def __init__(self, *, sound: Callable[[int, float, float], bool] | None = None) -> None:
+        """`sound` says whether a cap in units is within its epsilon at its delta; else all are."""
+        self.faults: dict[str, list[Fault]] = {kind: [] for kind in (FORM, *RULES)}
+        """By the kind of the entry; those of its form apart."""
+        self.counts: Counter[str] = Counter()
+        """Entries of each kind."""
+        self.balances: dict[Key, Balance] = {}
+        self.declarations: dict[str, int] = {}
+        """Digests of declarations that were adopted, and the last entry that says so."""
+        self.restored: list[Fields] = []
+        """Entries that tell of a restore from a backup."""
+        self._sound = sound
+        self._programmes: dict[str, Fields] = {}
+        """Programmes in force, as the entry declares them."""
+        self._opened: dict[int, Fields] = {}
+        """Entries that open a case, a run, which finds any number of them, or a request."""
+        self._named: set[str] = set()
+        self._closed: set[str] = set()
+        """Names of cases and requests that were opened, and of those that were closed."""
+        self._approvals: dict[str, int] = {}
+        self._waiting: dict[str, list[tuple[Any, ...]]] = {KEEP_DEBIT: [], KEEP_RELEASE: []}
+        self._facts = sqlite3.connect("", isolation_level=None)  # a file without a name
+        self._facts.executescript(FACTS)
+
+    def close(self) -> None:
+        """Let go of the temporary database."""
+        self._facts.close()
+
+    def take(self, seq: int, fields: Fields) -> None:
+        """Let the next entry have its effect."""
+        kind = fields.get("kind")
+        if not isinstance(kind, str) or kind not in RULES:
+            wrong = ["no kind of entry that is known"]
+        elif RULES[kind] and fields.keys() != RULES[kind].keys():
+            wrong = [f"not the fields of a {kind}"]
+        elif not all(form(fields[name]) for name, form in RULES[kind].items()):
+            wrong = [f"not the values of a {kind}"]
+        else:
+            self.counts[kind] += 1
+            if effect := EFFECTS[kind]:
+                self.faults[kind] += [Fault(seq, why) for why in effect(self, seq, fields)]
+            return
+        self.faults[FORM] += (Fault(seq, why) for why in wrong)
+
+    def end(self) -> None:
+        """That was the last entry."""
+        for statement, facts in self._waiting.items():
+            self._facts.executemany(statement, facts)
+        self._facts.executescript(INDEXES)
+        for (kind, why), query in OVER_ALL.items():
+            self.faults[kind] += (Fault(seq, why) for (seq,) in self._facts.execute(query))
+
+    def proved(self) -> Iterator[str]:
+        """What holds, in sentences for people; of what no entry tells, nothing is said."""
+        for kinds, words in PROMISES.items():
+            if self.counts[kinds[0]] and not any(self.faults[kind] for kind in (FORM, *kinds)):
+                yield words.format(self.counts[kinds[0]])
+
+    def released(self) -> Iterator[tuple[int, str]]:
+        """Number of every release and the SHA-256 of its answer, in their order."""
+        return self._facts.execute("SELECT seq, body FROM release ORDER BY seq")
+
+    # Declarations and accounts
+
+    def on_declarations(self, seq: int, fields: Fields) -> Iterator[str]:
+        """Declarations with this digest hold from here on."""
+        self.declarations[fields["digest"]] = seq
+        yield from ()
+
+    def on_grant(self, _: int, fields: Fields) -> Iterator[str]:
+        """A grant or a cap, new or changed. What was spent stays spent."""
+        key, cap = _key(fields), int(fields["cap"])
+        epsilon, delta = float(fields["epsilon"]), float(fields["delta"])
+        spent = self.balances[key].spent if key in self.balances else 0
+        until, approved_by = fields.get("valid_until"), fields["approved_by"]
+        self.balances[key] = Balance(cap, spent, epsilon, delta, until, approved_by)
+        if self._sound is not None and not self._sound(cap, epsilon, delta):
+            yield "a cap above the epsilon that it stands for"
+
+    def on_grant_withdrawn(self, _: int, fields: Fields) -> Iterator[str]:
+        """A grant or a cap that is no longer in force."""
+        held = self.balances.get(_key(fields))
+        if held is None or held.withdrawn:
+            yield "a withdrawal of what was not in force"
+        else:
+            held.withdrawn = True
+
+    on_cap, on_cap_withdrawn = on_grant, on_grant_withdrawn
+
+    def on_restored(self, _: int, fields: Fields) -> Iterator[str]:
+        """The journal comes from a backup; where it says closed, all that was left is spent."""
+        self.restored.append(fields)
+        if fields["closed"]:
+            # What was answered after the backup is not known, so all of it counts as spent.
+            for balance in self.balances.values():
+                balance.spent = max(balance.spent, balance.cap)
+        yield from ()
+
+    def on_debit(self, seq: int, fields: Fields) -> Iterator[str]:
+        """A question is charged; or an answer that another consumer was given is told again."""
+        consumer, view, years = fields["consumer"], fields["view"], fields["academic_years"]
+        cost, repeats, day = int(fields["cost"]), fields["repeats"], fields["at"][:10]
+        if not all(type(year) is str for year in years):
+            yield "a debit of no academic years"
+            return
+        if not years or len({*years}) != len(years) or cost == 0:
+            yield "a debit of nothing"
+        keys = [(year, consumer, view) for year in years]
+        if repeats is None:  # an answer told again tells nothing new of the data
+            keys += [(year, "", "") for year in years]
+        for key in keys:
+            held = self.balances.get(key)
+            what = "grant" if key[1] else "cap"
+            if held is None or held.withdrawn:
+                yield f"no {what} in force for academic year {key[0]}"
+            if held is None:
+                continue
+            if held.valid_until is not None and day > held.valid_until:
+                yield f"the grant for academic year {key[0]} had expired"
+            held.spent += cost
+            if held.spent > held.cap:
+                yield f"the {what} of academic year {key[0]} is overspent"
+        terms = repr((view, years, cost))
+        fact = seq, fields["request"], consumer, fields["question"], terms, repeats
+        self._keep(KEEP_DEBIT, fact)
+
+    def on_release(self, seq: int, fields: Fields) -> Iterator[str]:
+        """The answer that a debit paid for was recorded."""
+        self._keep(KEEP_RELEASE, (seq, fields["request"], fields["debit"], fields["body"]))
+        yield from ()
+
+    def _keep(self, statement: str, fact: tuple[Any, ...]) -> None:
+        """Put what a debit or release says into the database, a thousand at a time."""
+        self._waiting[statement].append(fact)
+        if len(self._waiting[statement]) == 1000:
+            self._facts.executemany(statement, self._waiting[statement])
+            self._waiting[statement].clear()
+
+    # Programmes, cases, disclosures; requests of students
+
+    def on_programme(self, _: int, fields: Fields) -> Iterator[str]:
+        """What staff may act under from here on."""
+        self._programmes[fields["programme"]] = fields
+        if fields["purpose"] in REFUSED_PURPOSES:
+            yield "a programme for a purpose that is always refused"
+
+    def on_programme_withdrawn(self, _: int, fields: Fields) -> Iterator[str]:
+        """A programme that is declared no longer."""
+        if self._programmes.pop(fields["programme"], None) is None:
+            yield "a programme withdrawn that was not in force"
+
+    def on_case_opened(self, seq: int, fields: Fields) -> Iterator[str]:
+        """A member of staff asks for one student; or has a programme find any number of them."""
+        yield from self._under_programme(fields)
+        yield from self._open(seq, fields)
+
+    on_programme_run = on_case_opened
+
+    def on_case_approved(self, seq: int, fields: Fields) -> Iterator[str]:
+        """A second person approves a case, once."""
+        yield from self._under_programme(fields)
+        yield from self._go_on(fields)
+        if fields["staff"] == self._opened.get(fields["opened"], {}).get("staff"):
+            yield "a case approved by who opened it"
+        if fields["case"] in self._approvals:
+            yield "a case approved a second time"
+        self._approvals[fields["case"]] = seq
+
+    def on_disclosure(self, _: int, fields: Fields) -> Iterator[str]:
+        """A student is shown: to who asked, after the approval that the programme wants."""
+        yield from self._under_programme(fields)
+        yield from self._go_on(fields)
+        yield from self._still_open(fields)
+        if fields["staff"] != self._opened.get(fields["opened"], {}).get("staff"):
+            yield "shown to another than who opened the case"
+        approved, programme = fields["approved"], self._programmes.get(fields["programme"], {})
+        if programme.get("four_eyes") and approved is None:
+            yield "shown without a second person's approval"
+        if approved is not None and self._approvals.get(fields["case"]) != approved:
+            yield "the approval that it names is not its own"
+        told = [type(i) is dict and i.keys() == {"name", "version"} for i in fields["indicators"]]
+        if fields["commitment"] is None or not told or not all(told):
+            yield "it does not say who was shown, or what"
+
+    def on_case_closed(self, _: int, fields: Fields) -> Iterator[str]:
+        """A case ends."""
+        yield from self._go_on(fields)
+        self._closed.add(fields["case"])
+
+    def on_request_opened(self, seq: int, fields: Fields) -> Iterator[str]:
+        """A student asks the office for something."""
+        yield from self._open(seq, fields)
+        if fields["due_on"] < fields["at"][:10]:
+            yield "a request that was due before it was opened"
+
+    def on_request_shown(self, _: int, fields: Fields) -> Iterator[str]:
+        """The office is told whose a request is: while it is open."""
+        yield from self._go_on(fields)
+        yield from self._still_open(fields)
+
+    def on_request_answered(self, seq: int, fields: Fields) -> Iterator[str]:
+        """The office answers a request, once."""
+        yield from self.on_request_shown(seq, fields)
+        self._closed.add(fields["request"])
+
+    def _under_programme(self, fields: Fields) -> Iterator[str]:
+        """An entry under a programme: in force on its day, as it was declared, for its purpose."""
+        held = self._programmes.get(fields["programme"])
+        if held is None or held["programme_digest"] != fields["programme_digest"]:
+            yield "under no programme that was in force"
+            return
+        if not held["approved_on"] <= fields["at"][:10] <= held["valid_until"]:
+            yield "under a programme that had ended, or not begun"
+        if fields.get("purpose", held["purpose"]) != held["purpose"]:
+            yield "for another purpose than its programme's"
+
+    def _open(self, seq: int, fields: Fields) -> Iterator[str]:
+        """An entry that others refer to; a run opens no case by name."""
+        self._opened[seq] = fields
+        name = _name(fields)
+        if name and name in self._named:
+            yield "opened a second time"
+        self._named.add(name)
+
+    def _go_on(self, fields: Fields) -> Iterator[str]:
+        """An entry of what another entry opened, with which it agrees."""
+        before = self._opened.get(fields["opened"], {})
+        shared = (before.keys() & fields.keys()) - {"seq", "at", "kind", "staff", "commitment"}
+        whose = before.get("commitment")
+        same = ("request" in before) == ("request" in fields)
+        if not before or not same or any(before[name] != fields[name] for name in shared):
+            yield "of what no entry before opened"
+        # An identity may come into the vault after its student asked; only erasure takes it away.
+        elif whose not in (None, fields.get("commitment")):
+            yield "of another student than who asked"
+
+    def _still_open(self, fields: Fields) -> Iterator[str]:
+        """An entry that may not come after the end."""
+        if _name(fields) in self._closed:
+            yield "after it was closed"
+
+
+def _name(fields: Fields) -> str:
+    """The name of an entry's case or request."""
+    name: str = fields.get("case", fields.get("request", ""))
+    return name
+
+
+def _key(fields: Fields) -> Key:
+    return fields["academic_year"], fields.get("consumer", ""), fields.get("view", "")
+
+
+REFUSED_PURPOSES = frozenset({"progression", "assessment", "award", "marking"})
+"""What nobody is shown a student for, whatever is declared."""
+
+FACTS = """
+    PRAGMA journal_mode = OFF;
+    CREATE TABLE debit (seq INTEGER PRIMARY KEY, request, consumer, question, terms, repeats);
+    CREATE TABLE release (seq INTEGER PRIMARY KEY, request, debit, body);
+    CREATE VIEW paid AS  -- every release that a debit before it paid for, with that debit
+        SELECT release.seq AS release, release.request AS told, debit.* FROM release JOIN debit
+        ON debit.seq = release.debit AND debit.seq < release.seq AND debit.repeats IS NULL;
+    BEGIN;
+"""
+
+KEEP_DEBIT = "INSERT OR REPLACE INTO debit VALUES (?, ?, ?, ?, ?, ?)"
+KEEP_RELEASE = "INSERT OR REPLACE INTO release VALUES (?, ?, ?, ?)"
+
+INDEXES = """
+    CREATE INDEX request ON debit (request);
+    CREATE INDEX question ON debit (question, consumer);
+    CREATE INDEX paid_by ON release (debit);
+"""
+
+OVER_ALL = {
+    ("debit", "a request id charged before"): """
+        SELECT seq FROM debit WHERE EXISTS (SELECT 1 FROM debit AS before
+        WHERE before.request = debit.request AND before.seq < debit.seq)""",
+    ("debit", "a question that this consumer was charged for before"): """
+        SELECT seq FROM debit WHERE EXISTS (SELECT 1 FROM debit AS before
+        WHERE before.question = debit.question AND before.consumer = debit.consumer
+        AND before.seq < debit.seq)""",
+    ("debit", "it repeats what is no release of the same question to another consumer"): """
+        SELECT seq FROM debit WHERE repeats IS NOT NULL AND NOT EXISTS (SELECT 1 FROM paid
+        WHERE paid.release = debit.repeats AND paid.release < debit.seq
+        AND paid.question = debit.question AND paid.terms = debit.terms
+        AND paid.consumer <> debit.consumer)""",
+    ("release", "a release without a debit before it"): """
+        SELECT seq FROM release WHERE NOT EXISTS (SELECT 1 FROM paid
+        WHERE paid.release = release.seq)""",
+    ("release", "a release under another request id"): """
+        SELECT release FROM paid WHERE told <> request""",
+    ("release", "a second release of one debit"): """
+        SELECT release FROM paid WHERE EXISTS (SELECT 1 FROM release AS before
+        WHERE before.debit = paid.seq AND before.seq > paid.seq AND before.seq < paid.release)""",
+}
+"""Rules over all debits and releases: the kind and the fault in words, and the entries at fault."""
+
+FORM = "form"
+
+# A new kind of entry takes a line here and, where it has an effect or may be wrong, a method of
+# Replay that is named for it: `on_` and the kind. A new field takes a word in FORMS.
+RULES: dict[str, dict[str, Form]] = {
+    kind: {name: FORMS[name] for name in f"seq at kind {names}".split()} if names != "*" else {}
+    for kind, names in {
+        "declarations": "digest",
+        "cap": "academic_year epsilon delta approved_by cap",
+        "cap_withdrawn": "academic_year",
+        "grant": "academic_year epsilon delta approved_by cap consumer view valid_until",
+        "grant_withdrawn": "academic_year consumer view",
+        "debit": "request consumer purpose view academic_years cost question repeats",
+        "release": "request debit body",
+        "restored": "made_at known_size known_root closed",
+        "load": "*",
+        "snapshot": "*",
+        "consent": "*",
+        "refusal": "*",
+        "consent_event": "commitment scope action text_version channel",
+        "campaign": "academic_year step",
+        "identities": "",
+        "rotation": "key version name",
+        "erasure": "commitment",
+        "retention": "source loads",
+        "own_access": "commitment",
+        "programme": "programme programme_digest purpose approved_by approved_on valid_until "
+        "four_eyes",
+        "programme_withdrawn": "programme",
+        "programme_run": "programme programme_digest purpose staff as_of",
+        "case_opened": "case programme programme_digest purpose staff as_of",
+        "case_approved": "case opened programme programme_digest staff",
+        "disclosure": "case opened approved commitment programme programme_digest purpose staff "
+        "as_of indicators",
+        "case_closed": "case opened staff",
+        "request_opened": "request commitment asked due_on",
+        "request_shown": "request opened commitment asked due_on staff",
+        "request_answered": "request opened commitment asked due_on staff",
+    }.items()
+}
+"""All fields of every kind of entry, or * where others choose them; any other kind is a fault."""
+
+EFFECTS = {kind: getattr(Replay, f"on_{kind}", None) for kind in RULES}
+
+PROMISES = {
+    ("debit", "cap", "cap_withdrawn", "grant", "grant_withdrawn"): (
+        "each of {} debits was charged once, under a request id of its own, to grants and caps "
+        "that were in force, not expired, and held enough"
+    ),
+    ("release",): "each of {} releases follows a debit of its own",
+    (
+        "disclosure",
+        "programme",
+        "programme_withdrawn",
+        "programme_run",
+        "case_opened",
+        "case_approved",
+        "case_closed",
+    ): (
+        "each of {} disclosures was to who opened its case, under a programme in force, and where "
+        "it wants a second person's approval, after that"
+    ),
+    ("request_opened", "request_shown", "request_answered"): (
+        "each of {} requests of students was opened once, and shown and answered only while open"
+    ),
+}
+"""What is proved of the first of these kinds, where no fault is at an entry of any of them."""
+
+# 6. Words
 
 
 @dataclass
@@ -801,7 +827,7 @@ def check_export(export: Path, *, keys: Sequence[PublicKey], pin: bytes | None =
     except ValueError as error:
         report.faults.append(Fault(None, f"{MANIFEST}: {error}"))
         return report
-    report.faults += _wrong_files(export, manifest)
+    report.faults += wrong_files(export, manifest)
     if report.faults:
         report.unproved.append("anything else: get the files again, or find out who changed them")
         return report
@@ -816,23 +842,20 @@ def check_export(export: Path, *, keys: Sequence[PublicKey], pin: bytes | None =
     report.proved += (f"{name} cosigned it on {at}" for name, at in head.cosigned)
     silent = {k.name for k in keys if k.kind == COSIGNATURE} - {name for name, _ in head.cosigned}
     report.unproved += (f"that {name} saw this checkpoint: it did not cosign" for name in silent)
-    # 3. Every entry: its place, its form, its effect, and its leaf of the tree.
-    walk = _Walk(manifest, pinned, replay=manifest.first == 0)
-    walk.entries(export)
-    if walk.root(head.size) != head.root:
-        walk.form.append(Fault(None, "the entries are not those whose root was signed"))
-    _report_walk(report, walk, head)
-    # 4. The checkpoint that was kept.
-    if pinned is not None:
-        _report_pin(report, walk, head, pinned)
-    else:
-        report.unproved.append(
-            "that nobody rewrote it, or keeps another for others: keep this checkpoint, compare it "
-            "with what others were given, and give the last one that you kept (--pin)"
+    if f"{CHECKPOINT}.tsr" in manifest.files:
+        report.told.append(
+            "an authority's time stamp lies beside the checkpoint; `openssl ts` checks it, over "
+            "the checkpoint's first three lines"
         )
-    # 5. What belongs to entries: declarations in force, answers.
-    _report_declarations(report, export, manifest, walk.replay)
-    _report_answers(report, export, manifest, walk.replay)
+    with closing(Replay()) as replay:
+        # 3. Every entry: its place, its form, its leaf of the tree, and its effect.
+        walk = Walk(export, manifest, head, replay, kept=pinned.size if pinned else -1)
+        _report_entries(report, walk)
+        # 4. The checkpoint that was kept.
+        _report_pin(report, walk, pinned)
+        # 5. What belongs to entries: declarations in force, answers.
+        _report_declarations(report, walk)
+        _report_answers(report, walk)
     report.unproved += CANT
     return report
 
@@ -846,89 +869,60 @@ CANT = (
 )
 
 
-def _wrong_files(export: Path, manifest: Manifest) -> Iterator[Fault]:
-    """Files that are missing, changed, or not of the export."""
-    for name, digest in manifest.files.items():
-        yield from wrong_file(export, name, digest)
-    there = {str(path.relative_to(export)) for path in export.rglob("*") if not path.is_dir()}
-    for name in sorted(there - manifest.files.keys() - {MANIFEST}):
-        yield Fault(None, f"{name[:80]}: is not of the export")
+class Walk:
+    """One reading of all entries of an export."""
 
-
-def wrong_file(export: Path, name: str, digest: str) -> Iterator[Fault]:
-    """What is wrong with one file of an export, which should have this SHA-256 in hex."""
-    if ".." in name.split("/") or name.startswith("/"):
-        yield Fault(None, f"{name[:80]}: a file elsewhere")
-        return
-    try:
-        with (export / name).open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == digest
-    except (OSError, ValueError):
-        yield Fault(None, f"{name[:80]}: is missing or can't be read")
-        return
-    if not whole:
-        yield from _changed_entries(export, name)
-        yield Fault(None, f"{name}: is not the file that the manifest tells of")
-
-
-def _changed_entries(export: Path, name: str) -> Iterator[Fault]:
-    """The first entry of a changed part that is not the one whose hash lies beside it."""
-    if not name.endswith(".jsonl"):
-        return
-    try:
-        leaves = (export / name).with_suffix(".leaves").read_bytes()
-        for place, text in enumerate(_lines(export / name)):
-            if leaf_hash(text) != leaves[32 * place : 32 * place + 32]:
-                yield Fault(int(Path(name).stem) + place, "it was changed since it was exported")
-                return
-    except (OSError, ValueError):
-        return
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while line := file.readline(LONGEST_LINE):
-            if not line.endswith(b"\n"):
-                raise ValueError(f"{path.name}: a line without its end")
-            yield line[:-1]
-
-
-class _Walk:
-    """One reading of all entries."""
-
-    def __init__(self, manifest: Manifest, pinned: SignedHead | None, *, replay: bool) -> None:
-        self.manifest = manifest
-        self.replay = Replay() if replay else None
+    def __init__(
+        self, export: Path, manifest: Manifest, head: SignedHead, replay: Replay, *, kept: int
+    ) -> None:
+        """`kept` is how many entries the checkpoint tells of that was kept."""
+        self.export, self.manifest, self.head, self.replay = export, manifest, head, replay
         self.form: list[Fault] = []
+        self.whole = manifest.first == 0
+        """Whether it begins with the first entry, so that it can be replayed."""
         self.back = 0
         """Entries that are timed before the one before them."""
         self.at_pin: bytes | None = None
-        """Root over as many entries as were pinned, from the first."""
-        self._pinned = pinned.size if pinned is not None and replay else -1
+        """Root over as many entries as were kept, from the first."""
+        self._kept = kept if self.whole else -1
         self._trunk = Trunk()
         self._before = ""
+        if not (
+            self._subtrees(manifest.left, manifest.first)
+            and self._entries()
+            and self._subtrees(manifest.right, head.size)
+            and self._trunk.root == head.root
+        ):
+            self.form.append(Fault(None, "the entries are not those whose root was signed"))
+        replay.end()
 
-    def entries(self, export: Path) -> None:
-        levels = list(subtrees(0, self.manifest.first))
-        if len(levels) != len(self.manifest.left):
-            self.form.append(Fault(None, "not as many hashes before the entries as there must be"))
-        for level, hashed in zip(levels, self.manifest.left, strict=False):
+    def _subtrees(self, hashes: Sequence[bytes], end: int) -> bool:
+        """Take hashes in place of the entries up to `end`; whether they are as many as it takes."""
+        levels = list(islice(subtrees(self._trunk.size, end), len(hashes) + 1))
+        if len(levels) != len(hashes) or self._trunk.size > end:
+            return False
+        for hashed, level in zip(hashes, levels, strict=True):
             self._trunk.add(hashed, level)
-        self._note_pin()
+        return True
+
+    def _entries(self) -> bool:
+        """Take every entry; whether they are as many as the manifest says."""
         seq = self.manifest.first
+        self._note_pin()
         try:
             for name in self.manifest.parts("entries", ".jsonl"):
                 if int(Path(name).stem) != seq:
                     self.form.append(Fault(seq, f"{name} does not go on where the last part ended"))
-                for text in _lines(export / name):
-                    self._take(seq, text)
+                for text in lines_of(self.export / name):
+                    self._entry(seq, text)
                     seq += 1
         except ValueError as error:
             self.form.append(Fault(seq, f"the entries can't be read to the end: {error}"))
         if seq != self.manifest.end:
             self.form.append(Fault(seq, f"the entries end here, and not at {self.manifest.end}"))
+        return seq == self.manifest.end
 
-    def _take(self, seq: int, text: bytes) -> None:
+    def _entry(self, seq: int, text: bytes) -> None:
         self._trunk.add(leaf_hash(text))
         self._note_pin()
         try:
@@ -940,28 +934,16 @@ class _Walk:
             self.form.append(Fault(seq, "it says that it has another number"))
         self.back += fields["at"] < self._before
         self._before = fields["at"]
-        if self.replay is not None:
+        if self.whole:
             self.replay.take(seq, fields)
 
     def _note_pin(self) -> None:
-        if self._trunk.size == self._pinned:
+        if self._trunk.size == self._kept:
             self.at_pin = self._trunk.root
 
-    def root(self, size: int) -> bytes:
-        """Root over all entries of the checkpoint, with the subtrees to the right."""
-        levels = list(islice(subtrees(self._trunk.size, size), 200))
-        if len(levels) != len(self.manifest.right) or self._trunk.size > size:
-            return b""
-        try:
-            for level, hashed in zip(levels, self.manifest.right, strict=True):
-                self._trunk.add(hashed, level)
-        except ValueError:
-            return b""
-        return self._trunk.root
 
-
-def _report_walk(report: Report, walk: _Walk, head: SignedHead) -> None:
-    first, end, replay = walk.manifest.first, walk.manifest.end, walk.replay
+def _report_entries(report: Report, walk: Walk) -> None:
+    first, end, head, replay = walk.manifest.first, walk.manifest.end, walk.head, walk.replay
     report.faults += walk.form
     if not walk.form:
         report.proved.append(
@@ -975,110 +957,92 @@ def _report_walk(report: Report, walk: _Walk, head: SignedHead) -> None:
             f"{walk.back} entries are timed before the one before them, as when several processes "
             "write; expiry is judged by each entry's own time"
         )
-    if replay is None:
+    if not walk.whole:
         report.unproved.append("any debit: a replay needs an export from entry 0 on")
         return
-    report.faults += [*replay.shape_faults, *replay.budget_faults, *replay.release_faults]
-    report.faults += replay.disclosure_faults
-    if replay.disclosures and not (walk.form or replay.shape_faults or replay.disclosure_faults):
-        report.proved.append(
-            f"each of {replay.disclosures} disclosures was to who opened its case, under a "
-            "programme in force, and where it wants a second person's approval, after that"
-        )
-    if not (walk.form or replay.shape_faults or replay.budget_faults):
-        report.proved.append(
-            f"each of {len(replay.debits)} debits was charged once, under a request id of its own, "
-            "to grants and caps that were in force, not expired, and held enough"
-        )
-    if not (walk.form or replay.shape_faults or replay.release_faults):
-        report.proved.append(f"each of {len(replay.bodies)} releases follows a debit of its own")
-    for seq, made_at, size, root, closed in replay.restored:
-        left = "what was left of all accounts counts as spent" if closed else "budgets went on"
+    for faults in replay.faults.values():
+        report.faults += faults
+    if not walk.form:
+        report.proved += replay.proved()
+    for fields in replay.restored:
+        left = "what was left of all accounts counts as spent"
         report.told.append(
-            f"at entry {seq} it was restored from a backup of {made_at}, {left}; "
-            f"the newest head known then was {size}:{root}"
+            f"at entry {fields['seq']} it was restored from a backup of {fields['made_at']}, "
+            f"{left if fields['closed'] else 'budgets went on'}; the newest head known then was "
+            f"{fields['known_size']}:{fields['known_root']}"
         )
 
 
-def _report_pin(report: Report, walk: _Walk, head: SignedHead, pinned: SignedHead) -> None:
+def _report_pin(report: Report, walk: Walk, pinned: SignedHead | None) -> None:
+    head = walk.head
+    if pinned is None:
+        report.unproved.append(
+            "that nobody rewrote it, or keeps another for others: keep this checkpoint, compare it "
+            "with what others were given, and give the last one that you kept (--pin)"
+        )
+        return
     kept = f"the {pinned.size} entries of the checkpoint that you kept"
+    root = head.root if pinned.size == head.size else walk.at_pin
     if pinned.origin != head.origin:
         report.faults.append(Fault(None, f"your checkpoint is of another journal: {pinned.origin}"))
     elif pinned.size > head.size:
         report.faults.append(
             Fault(None, f"it has {head.size} entries, and not {kept}: cut short, or older than it")
         )
-    elif pinned.size == head.size and pinned.root != head.root:
-        report.faults.append(Fault(None, f"it was rewritten: it does not begin with {kept}"))
-    elif pinned.size == head.size and not walk.form:
-        report.proved.append(f"it is {kept}")
-    elif walk.at_pin is None:
+    elif root is None:
         report.unchecked = True
         report.unproved.append(f"that it begins with {kept}: that takes an export of all of them")
-    elif walk.at_pin != pinned.root:
+    elif root != pinned.root:
         report.faults.append(Fault(None, f"it was rewritten: it does not begin with {kept}"))
-    else:
+    elif not walk.form:
         report.proved.append(f"it begins with {kept}")
 
 
-def _report_declarations(
-    report: Report, export: Path, manifest: Manifest, replay: Replay | None
-) -> None:
+def _report_declarations(report: Report, walk: Walk) -> None:
     """Declarations are named in the journal by a digest over paths and contents of their files."""
+    adopted = walk.replay.declarations
     held: dict[str, list[str]] = {}
-    for name in manifest.parts("declarations", ""):
+    for name in walk.manifest.parts("declarations", ""):
         held.setdefault(name.split("/")[1], []).append(name)
     for digest, names in held.items():
         whole = hashlib.sha256()
         for name in sorted(names):
-            for part in (name.split("/", 2)[-1].encode(), (export / name).read_bytes()):
+            for part in (name.split("/", 2)[-1].encode(), (walk.export / name).read_bytes()):
                 whole.update(len(part).to_bytes(8, "big") + part)
         if whole.hexdigest() != digest:
             report.faults.append(Fault(None, f"declarations/{digest}: files of another digest"))
-        elif replay is not None and digest not in replay.declarations:
+        elif walk.whole and digest not in adopted:
             report.faults.append(Fault(None, f"declarations/{digest}: never adopted"))
-    if replay is None:
-        return
-    missing = replay.declarations.keys() - held.keys()
-    if there := len(replay.declarations) - len(missing):
+    if there := len(adopted.keys() & held.keys()):
         report.proved.append(f"the files of {there} declarations are those that were adopted")
-    for digest in sorted(missing, key=replay.declarations.__getitem__):
-        seq = replay.declarations[digest]
-        report.unproved.append(f"what was declared at entry {seq}: its files are not here")
+    for digest in sorted(adopted.keys() - held.keys(), key=adopted.__getitem__):
+        report.unproved.append(
+            f"what was declared at entry {adopted[digest]}: its files are not here"
+        )
 
 
-def _report_answers(
-    report: Report, export: Path, manifest: Manifest, replay: Replay | None
-) -> None:
-    names = manifest.parts("answers", ".txt")
-    if manifest.parts("tables", ".parquet"):
+def _report_answers(report: Report, walk: Walk) -> None:
+    """Answers are listed in the order of their releases, each with the number of its entry."""
+    names = walk.manifest.parts("answers", ".txt")
+    if walk.manifest.parts("tables", ".parquet"):
         report.unproved.append("that the Parquet tables hold what the entries hold: compare them")
     if not names:
         report.unproved.append("what was answered: the export holds no answers")
-    if not names or replay is None:
+    if not names or not walk.whole:
         return
-    bodies = dict(replay.bodies)
-    for name in names:
-        for line in _lines(export / name):
-            number, _, encoded = line.partition(b" ")
-            seq = int(number) if re.fullmatch(rb"[0-9]{1,15}", number) else -1
-            body = _base64(encoded.decode("ascii", "replace"))
-            if hashlib.sha256(body).hexdigest() != bodies.pop(seq, None):
-                report.faults.append(Fault(seq, "the answer is not the one that was recorded"))
-    report.faults += (Fault(seq, "its answer is missing") for seq in bodies)
-    if not report.faults:
-        report.proved.append(f"the {len(replay.bodies)} answers are those that were recorded")
-
-
-# 6. Command line
-
-
-def read_keys(lines: Iterable[str]) -> tuple[PublicKey, ...]:
-    """The keys of a file, one a line; raises NoteFault where there is none, or one is none."""
-    keys = tuple(PublicKey.parse(line.strip()) for line in lines if line.strip())
-    if not any(key.kind == PLAIN for key in keys):
-        raise NoteFault("the keys hold no key of a journal")
-    return keys
+    released = walk.replay.released()
+    for line in (line for name in names for line in lines_of(walk.export / name)):
+        number, _, encoded = line.partition(b" ")
+        body = hashlib.sha256(_base64(encoded.decode("ascii", "replace"))).hexdigest()
+        seq, recorded = next(released, (None, ""))
+        if (number, body) != (b"%d" % (-1 if seq is None else seq), recorded):
+            report.faults.append(Fault(seq, "its answer is missing, or not the one recorded"))
+            return
+    if (left := next(released, None)) is not None:
+        report.faults.append(Fault(left[0], "its answer is missing"))
+    elif not report.faults:
+        count = walk.replay.counts["release"]
+        report.proved.append(f"the {count} answers are those that were recorded")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -1092,7 +1056,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys = read_keys(given.keys.read_text("utf-8").splitlines())
         pin = given.pin.read_bytes() if given.pin is not None else None
         report = check_export(given.export, keys=keys, pin=pin)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         sys.stdout.write(f"NOT CHECKED: {error}\n")
         return 2
     sys.stdout.writelines(f"{line}\n" for line in report.lines())

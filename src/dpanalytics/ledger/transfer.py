@@ -7,6 +7,7 @@ from the entries by the same replay that verifies them, so a copy can't disagree
 import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -82,7 +83,12 @@ def take_in(evidence: Evidence, receiver: Receiver) -> None:
     Raises:
         JournalError: the evidence is not what was verified.
     """
-    tree, replay = Tree(), Replay()
+    with closing(Replay()) as replay:
+        _take_in(evidence, receiver, replay)
+
+
+def _take_in(evidence: Evidence, receiver: Receiver, replay: Replay) -> None:
+    tree = Tree()
     try:
         for seq, text in evidence.entries:
             leaf = leaf_hash(text)

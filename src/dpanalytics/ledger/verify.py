@@ -9,6 +9,7 @@ from today's data: compare with a checkpoint or a root that was kept elsewhere.
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Protocol
@@ -18,7 +19,7 @@ from dpanalytics.ledger.accounts import Account
 from dpanalytics.ledger.evidence import Evidence
 from dpanalytics.ledger.loss import MAX_EPSILON, Rho, epsilon_of
 from dpanalytics.ledger.merkle import EMPTY_ROOT, Node, Tree, leaf_hash
-from dpanalytics.ledger.offline import Balance, Fault, Key, Replay, parse_entry
+from dpanalytics.ledger.offline import FORM, Balance, Fault, Key, Replay, parse_entry
 
 __all__ = ["Fault", "Verification", "verify", "verify_evidence"]
 
@@ -70,45 +71,52 @@ def verify(journal: Journal) -> Verification:
 
 def verify_evidence(evidence: Evidence) -> Verification:
     """As `verify`, from what a journal held or an export holds."""
-    tree, replay = Tree(), Replay(sound=functools.cache(_sound))
+    with closing(Replay(sound=functools.cache(_sound))) as replay:
+        return _verified(evidence, replay)
+
+
+def _verified(evidence: Evidence, replay: Replay) -> Verification:
+    tree = Tree()
     # 1. Every entry in its place, in the one form it may have; hashed as it stands.
     form = list(_take_entries(evidence.entries, tree, replay))
+    replay.end()
     root = tree.root
     # 2. The tree is the one that the head and the stored nodes tell of.
     tree_faults = list(_faults_of_tree(evidence, tree, root))
     # 3. What is stored beside the entries is what they make of it.
-    bodies = list(_faults_of_bodies(evidence.releases, replay.bodies))
+    bodies = list(_faults_of_bodies(evidence.releases, dict(replay.released())))
     balances = list(_faults_of_balances(evidence.accounts, replay.balances))
-    releases = [*replay.release_faults, *bodies]
-    form += replay.shape_faults
+    form += replay.faults.pop(FORM)
+    releases = [*replay.faults.pop("release"), *bodies]
+    others = [fault for faults in replay.faults.values() for fault in faults]
+    debits, released = replay.counts["debit"], replay.counts["release"]
 
     proved = []
     if not form:
         proved.append(f"{tree.size} entries in unbroken sequence, each in its canonical form")
     if not tree_faults:
         proved.append(f"their Merkle root (RFC 9162) is the head's: {root.hex()}")
-    if not (form or replay.budget_faults):
+    if not (form or others):
         proved.append(
-            f"each of {len(replay.debits)} debits had grants in force and unspent loss enough, "
+            f"each of {debits} debits had grants in force and unspent loss enough, "
             "and so had the caps"
         )
     if not (form or releases):
         matched = "" if evidence.releases is None else ", and the stored body is the recorded one"
-        proved.append(f"each of {len(replay.bodies)} releases follows its own debit{matched}")
+        proved.append(f"each of {released} releases follows its own debit{matched}")
     if not (form or balances) and evidence.accounts is not None:
         proved.append(f"the balances of {len(replay.balances)} accounts are those of the replay")
     faults = [
         *form,
         *tree_faults,
-        *replay.budget_faults,
-        *replay.disclosure_faults,
+        *others,
         *releases,
         *balances,
     ]
     return Verification(
         entries=tree.size,
-        debits=len(replay.debits),
-        releases=len(replay.bodies),
+        debits=debits,
+        releases=released,
         root=root,
         proved=tuple(proved),
         faults=tuple(sorted(faults, key=_place)),

@@ -1,14 +1,14 @@
 """The openness register: what is declared, who may spend what, and what was spent (policy 2.7).
 
 Made from the declarations and the journal, never written by hand. What is declared is shown as it
-is declared; only what must be counted or said in words is made here. No row of a student, no
-answer and no name of a person comes in.
+is declared; only what must be counted or said in words is made here. No row of a student
+and no name of a person comes in; of answers only the share of students who agreed, as recorded.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 from threading import Lock
@@ -23,13 +23,13 @@ from dpanalytics.schema.access import Access, Role
 from dpanalytics.schema.case import Case
 from dpanalytics.schema.category import REFUSED_CATEGORIES
 from dpanalytics.schema.consenttext import ConsentPolicy, ConsentText
+from dpanalytics.schema.coverage import Coverage
 from dpanalytics.schema.declared import Declarations
 from dpanalytics.schema.identities import IdentityFile
 from dpanalytics.schema.indicator import Basis, Indicator
 from dpanalytics.schema.openness import Elsewhere, Openness
 from dpanalytics.schema.programme import Programme
 from dpanalytics.schema.source import Source
-from dpanalytics.schema.sqlcheck import EVERYONE
 from dpanalytics.schema.view import View
 
 LARGEST = 700.0
@@ -70,6 +70,18 @@ class Special:
 
 
 @dataclass(frozen=True)
+class CoverageTold:
+    """What share of a year's students is in a view, as it was last measured, with noise."""
+
+    academic_year: str
+    estimate: float | None
+    """A share from 0 to 1; None where none is recorded."""
+    margin: float | None
+    as_of: date | None
+    words: str
+
+
+@dataclass(frozen=True)
 class ViewTold:
     """A view, and whom it holds."""
 
@@ -77,6 +89,8 @@ class ViewTold:
     population: str
     student_sources: tuple[str, ...]
     public_sources: tuple[str, ...]
+    coverage: tuple[CoverageTold, ...]
+    """What share of the students of each academic year is in it; empty where all are."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +205,7 @@ def register_of(
     accounts: Iterable[Account],
     head: Head,
     last_entry: date | None,
+    coverage: Callable[[str], Iterable[Coverage]] = lambda _: (),
     as_of: datetime,
 ) -> Register:
     """The register of these declarations and a journal as it is.
@@ -200,6 +215,7 @@ def register_of(
         accounts: Of the journal, withdrawn ones too.
         head: Of the journal.
         last_entry: Day of its newest entry.
+        coverage: By view, what share of each year's students is in it, as recorded.
         as_of: Now, in UTC.
     """
     today, known = as_of.date(), tuple(accounts)
@@ -219,7 +235,7 @@ def register_of(
         purposes=tuple(PurposeTold(p, m) for p, m in words.PURPOSES.items()),
         support_purposes=tuple(PurposeTold(p, m) for p, m in words.SUPPORT_PURPOSES.items()),
         refused_purposes=tuple(PurposeTold(p, *m) for p, m in words.REFUSED_PURPOSES.items()),
-        views=tuple(_views(declared)),
+        views=tuple(_views(declared, coverage)),
         indicators=_by_name(declared.indicators),
         basis=declared.basis,
         programmes=_by_name(declared.programmes),
@@ -282,14 +298,20 @@ def _special(declared: Declarations, today: date) -> Iterator[Special]:
                 yield Special(name, column.name, tuple(sorted(opened)))
 
 
-def _views(declared: Declarations) -> Iterator[ViewTold]:
+def _views(
+    declared: Declarations, coverage: Callable[[str], Iterable[Coverage]]
+) -> Iterator[ViewTold]:
     strict = declared.consent_policy.reach_of_refusal == "combined_views"
-    for _, checked in sorted(declared.views.items()):
+    for name, checked in sorted(declared.views.items()):
         yield ViewTold(
             checked.view,
-            checked.population if strict else EVERYONE,
+            replace(checked, refusal_reaches=strict).population,
             checked.student_sources,
             checked.public_sources,
+            tuple(
+                CoverageTold(c.academic_year, c.estimate, c.margin, c.as_of, c.words)
+                for c in coverage(name)
+            ),
         )
 
 

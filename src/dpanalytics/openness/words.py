@@ -43,14 +43,17 @@ ROLES: Mapping[Role, str] = {
     ),
     Role.STEWARD: (
         "Loads the sources, builds what statistics are made from, and keeps the declarations. Sees "
-        "exact totals; student numbers are replaced by pseudonyms as they are loaded."
+        "exact totals; student numbers are replaced by pseudonyms as they are loaded. Answers "
+        "requests of students: whose one is comes with a note in the journal, which the student "
+        "sees."
     ),
     Role.AUDITOR: (
         "Reads the journal of all that was asked, charged and disclosed, and checks it. Sees no "
         "record and no name."
     ),
     Role.DATA_PROTECTION_OFFICER: (
-        "Approves cases for sensitive data, reviews every approval, and reads all budgets."
+        "Approves cases for sensitive data, reviews every approval, and reads all budgets. Answers "
+        "requests of students, as data stewards do."
     ),
     Role.STAFF: (
         "Acts under an approved programme: sees the programme's indicators with the name of a "
@@ -61,7 +64,9 @@ ROLES: Mapping[Role, str] = {
         "Sees their own indicators, what each source holds about them and who looked at them; "
         "decides on their consent."
     ),
-    Role.REPRESENTATIVE: "Reads all budgets, for the students whom they speak for.",
+    Role.REPRESENTATIVE: (
+        "Reads all budgets and the annual report, for the students whom they speak for."
+    ),
 }
 """What each role may do."""
 
@@ -73,6 +78,8 @@ CATEGORIES: Mapping[Category, str] = {
     Category.CURRICULUM: "modules, not persons",
     Category.ENGAGEMENT: "activity",
     Category.ASSESSMENT: "assessments and results",
+    Category.SUPPORT: "support that was offered",
+    Category.CONSENT: "what was agreed to",
     Category.FEES: "payment of fees, and debt",
     Category.COUNSELLING: "contact with counselling and wellbeing services",
 }

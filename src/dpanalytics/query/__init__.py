@@ -9,5 +9,6 @@
 - `release.py`: the one place that reads rows
 - `timing.py`: response time classes, which hold back what reads rows
 - `answer.py`: the journey, estimate and answer
+- `coverage.py`: what share of the students a view speaks of, asked and read back
 - `hesa.py`: rounding and suppression for publication, on noisy values
 """

@@ -6,7 +6,7 @@
 import json
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol, Self
@@ -22,10 +22,11 @@ from dpanalytics.ledger.accounts import shortest
 from dpanalytics.ledger.journal import Account, Debit, Recorded, Ticket
 from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
 from dpanalytics.query.plan import Plan, Planner, expected_margin
-from dpanalytics.query.release import check_snapshots, release
+from dpanalytics.query.release import checked_rows, release
 from dpanalytics.query.request import Question
 from dpanalytics.query.timing import at_once
 from dpanalytics.schema.budget import Consumer
+from dpanalytics.schema.coverage import Coverage
 from dpanalytics.schema.purpose import REFUSED_PURPOSES
 from dpanalytics.schema.view import View
 from dpanalytics.store.snapshots import Snapshot
@@ -110,11 +111,18 @@ class Estimate:
     """Number of groups in the answer."""
     reference_group: int
     population: str
+    coverage: tuple[Coverage, ...] = ()
+    """What share of the students of each year is in the data; empty where all are."""
 
     @property
     def allowed(self) -> bool:
         """Whether the budget would allow the question now."""
         return all(year.refusal is None for year in self.years)
+
+
+def nobody_left_out(_: str, __: Sequence[str]) -> tuple[Coverage, ...]:
+    """The coverage of views that hold all students: none has to be told."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,8 @@ class Desk:
     planner: Planner
     clock: Callable[[], datetime]
     """The time in UTC; an estimate says by it whether a grant has run out."""
+    coverage_of: Callable[[str, Sequence[str]], tuple[Coverage, ...]] = nobody_left_out
+    """By view and academic years: what share of the students is in it, as it was last measured."""
     hold_back: Callable[[Callable[[], bytes]], bytes] = at_once
     """Does what reads rows, and returns or raises at a time that tells nothing of them."""
 
@@ -152,6 +162,7 @@ class Desk:
             groups=max(r.mechanism.sums.keys.height for r in plan.releases),
             reference_group=question.reference_group,
             population=plan.snapshots[0].population,
+            coverage=self.coverage_of(plan.view.name, plan.academic_years),
         )
 
     def answer(self, question: Question, *, request_id: str | None = None) -> Answered:
@@ -176,14 +187,15 @@ class Desk:
         plan, _ = self._plan(question)
         if (repeated := self._stored(request_id, plan)) is not None:
             return repeated
-        check_snapshots(plan)
+        rows = checked_rows(plan)
+        coverage = self.coverage_of(plan.view.name, plan.academic_years)
         # 3. Commit the debit. What fails after this costs budget, never privacy.
         debited = self._debit(request_id, plan, question.purpose)
         if isinstance(debited, Recorded):
             return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
         # 4. Read rows and draw noise, once, under the ticket. Held back before anything is written:
         #    the journal's clock, and whoever looks for the release, must not learn the true time.
-        body = self.hold_back(lambda: release(plan, debited))
+        body = self.hold_back(lambda: release(plan, debited, rows, coverage=coverage))
         # 5. Record before anybody sees; where two raced, both return the first one's bytes.
         recorded = self.ledger.record(debited, body)
         return Answered(recorded.request_id, recorded.body, recorded.charged, plan.cost)

@@ -115,6 +115,11 @@ class NoisySums:
             code = code * len(domain) + pl.col(name).to_physical().cast(pl.UInt64)
         return code.alias(GROUP)
 
+    @functools.cached_property
+    def asked(self) -> pl.DataFrame:
+        """Every group by its number, and its values as text."""
+        return self.keys.select(self.group, pl.all().cast(pl.String))
+
     @property
     def row_schema(self) -> dict[str, pl.DataType]:
         """Names and dtypes of the rows, in order: keys, then the summed columns."""
@@ -152,8 +157,7 @@ class Mechanism:
             self.check_rows(rows)
             summed = [c.name for c in self.sums.columns if c.bounds is not None]
             noisy = self.measurement(rows.select(self.sums.group, *summed)).collect()
-            asked = keys.select(self.sums.group, pl.all().cast(pl.String))
-            answered = asked.join(noisy, on=GROUP, how="left", maintain_order="left")
+            answered = self.sums.asked.join(noisy, on=GROUP, how="left", maintain_order="left")
             if (
                 answered.height != keys.height
                 or answered.select(names).null_count().sum_horizontal().item()

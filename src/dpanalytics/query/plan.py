@@ -5,6 +5,7 @@ each student and group; a histogram or quantile has a table of its own, grouped 
 values too. Metrics share columns: one count of students serves every mean and rate.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -149,10 +150,10 @@ def plan_query(
     group_by = group_columns(question.group_by, view)
     figures = figures_of(question.metrics, view, group_by)
     columns = _columns_by_table(figures)
-    keys = {table: _keys(table, view, years, chosen) for table in columns}
+    axes = {table: _axes(table, view, years, chosen) for table in columns}
     groups = {
-        table: min(max_groups(view, table.group_by, chosen), of_table.height)
-        for table, of_table in keys.items()
+        table: min(max_groups(view, table.group_by, chosen), _height(of_table))
+        for table, of_table in axes.items()
     }
     if offered is not None:
         scales = _scales_of_budget(columns, groups, offered)
@@ -162,12 +163,10 @@ def plan_query(
         Release(
             table,
             of_table,
-            build(
-                NoisySums(
-                    keys=keys[table],
-                    columns=tuple(NoisySum(c.name, c.bounds, scales[table, c]) for c in of_table),
-                    num_groups=groups[table],
-                )
+            _mechanism(
+                axes[table],
+                tuple(NoisySum(c.name, c.bounds, scales[table, c]) for c in of_table),
+                groups[table],
             ),
         )
         for table, of_table in columns.items()
@@ -330,30 +329,47 @@ def _rounded(scale: float, rounding: str) -> float:
     return float(Context(prec=6, rounding=rounding).create_decimal(Decimal(scale)))
 
 
-def _keys(
+_Axes = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+"""Of each group-by column: its name, the values asked about, and all that are declared."""
+
+
+def _axes(
     table: Table,
     view: View,
     years: tuple[str, ...],
     chosen: Mapping[str, tuple[str, ...]],
-) -> pl.DataFrame:
-    """Every declared group that the filter keeps, in declared order; every column an Enum."""
-    axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+) -> _Axes:
+    """What the groups of a table are made of, in declared order."""
+    axes = []
     for name in table.group_by:
         dimension = view.dimension(name)
         domain = dimension.domain if dimension else ()
-        kept = years if name == ACADEMIC_YEAR else chosen.get(name, domain)
-        axes[name] = (kept, domain)
+        axes.append((name, years if name == ACADEMIC_YEAR else chosen.get(name, domain), domain))
     if table.items:
-        axes[ITEM] = (table.items, table.items)
+        axes.append((ITEM, table.items, table.items))
     if not axes:
-        axes[EVERYONE] = (("all",), ("all",))
-    height = math.prod(len(kept) for kept, _ in axes.values())
-    if height > MAX_KEYS:
+        axes.append((EVERYONE, ("all",), ("all",)))
+    if (height := _height(tuple(axes))) > MAX_KEYS:
         raise RequestError(
             f"the question asks for {height} groups; at most {MAX_KEYS} are answered: "
             "group by less, or filter"
         )
+    return tuple(axes)
+
+
+def _height(axes: _Axes) -> int:
+    """How many groups there are."""
+    return math.prod(len(kept) for _, kept, _ in axes)
+
+
+@functools.lru_cache(maxsize=128)
+def _mechanism(axes: _Axes, columns: tuple[NoisySum, ...], num_groups: int) -> Mechanism:
+    """The measurement of these columns in every group, in declared order.
+
+    Compiled once for all questions that differ in what they filter only: it holds no row, and
+    draws noise afresh whenever it is run.
+    """
     keys = pl.DataFrame({"_": [0]})
-    for name, (kept, domain) in axes.items():
+    for name, kept, domain in axes:
         keys = keys.join(pl.DataFrame({name: kept}, schema={name: pl.Enum(domain)}), how="cross")
-    return keys.drop("_")
+    return build(NoisySums(keys=keys.drop("_"), columns=columns, num_groups=num_groups))

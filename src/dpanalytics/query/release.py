@@ -23,13 +23,22 @@ from dpanalytics.query.margins import (
 )
 from dpanalytics.query.plan import EVERYONE, ITEM, Plan, Release, SnapshotOf
 from dpanalytics.query.request import Histogram, Quantile, Sum
+from dpanalytics.schema.coverage import Coverage
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, Measure, View
 
 FORMAT = "dpanalytics/release/v1"
 
 
-def release(plan: Plan, ticket: Ticket) -> bytes:
+def release(
+    plan: Plan,
+    ticket: Ticket,
+    rows: Mapping[Table, pl.LazyFrame],
+    *,
+    coverage: Sequence[Coverage] = (),
+) -> bytes:
     """Draw the noise that `ticket` paid for, and write the answer down as canonical JSON.
+
+    `rows` are those that `checked_rows` gave for the plan; they are read here.
 
     The ticket is proof that the debit is durable; noise is drawn once for each call, so the
     caller stores the bytes under the ticket before anybody sees them.
@@ -41,22 +50,30 @@ def release(plan: Plan, ticket: Ticket) -> bytes:
     if ticket.question != plan.digest:
         raise ValueError("the ticket is for another question")
     return written_down(
-        plan, {r.table: r.mechanism.run(rows_of_table(plan, r)) for r in plan.releases}
+        plan,
+        {r.table: r.mechanism.run(rows[r.table]) for r in plan.releases},
+        coverage=coverage,
     )
 
 
-def written_down(plan: Plan, noisy: Mapping[Table, pl.DataFrame]) -> bytes:
-    """An answer as canonical JSON, from the noisy sums of every table; arithmetic only."""
+def written_down(
+    plan: Plan, noisy: Mapping[Table, pl.DataFrame], *, coverage: Sequence[Coverage] = ()
+) -> bytes:
+    """An answer as canonical JSON, from the noisy sums of every table; arithmetic only.
+
+    `coverage` is what was last measured of the students in the data; the notes begin with it.
+    """
     answer = {
         "format": FORMAT,
         "question": plan.canonical,
         "digest": plan.digest,
         "title": plan.view.title,
         "population": plan.snapshots[0].population,
+        "coverage": [each.told for each in coverage],
         "confidence": CONFIDENCE,
         "rho_units": str(plan.cost.units),
         "dimensions": list(plan.group_by),
-        "notes": list(_notes(plan)),
+        "notes": [*(each.words for each in coverage), *_notes(plan)],
         "rows": [
             row
             for figure in plan.figures
@@ -66,14 +83,18 @@ def written_down(plan: Plan, noisy: Mapping[Table, pl.DataFrame]) -> bytes:
     return json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def check_snapshots(plan: Plan) -> None:
-    """Refuse snapshots that don't fit the plan, before anything is charged; reads no row.
+def checked_rows(plan: Plan) -> dict[Table, pl.LazyFrame]:
+    """The rows of every table, not yet read, of snapshots that fit the plan.
+
+    Called before anything is charged.
 
     Raises:
         RequestError: a column or dtype is not what the plan expects.
     """
+    rows = {each.table: rows_of_table(plan, each) for each in plan.releases}
     for each in plan.releases:
-        each.mechanism.check_rows(rows_of_table(plan, each))
+        each.mechanism.check_rows(rows[each.table])
+    return rows
 
 
 def rows_of_table(plan: Plan, release: Release) -> pl.LazyFrame:

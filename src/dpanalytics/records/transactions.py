@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-REVISION = "0002"
+REVISION = "0003"
 """The revision of register and vault that this release works with; the newest of `migrations`."""
 
 ATTACHED = ("register", "vault")

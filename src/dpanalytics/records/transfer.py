@@ -19,6 +19,8 @@ TABLES = (
     "register.support_case",
     "register.case_note",
     "register.shown",
+    "register.student_request",
+    "register.request_shown",
     "vault.identity",
 )
 """Every table that holds something to be kept, those that others refer to first."""

@@ -5,6 +5,7 @@
 | category.py | kinds of data, and which are never used (policy 4.4) |
 | purpose.py | what analytics may be used for, and never (policy 2.3b, 2.5) |
 | source.py | the declaration of a source and its columns |
+| registers.py | which registers of the service may be sources, and what each tells |
 | view.py | the declaration of a view: dimensions, measures, contribution limits |
 | case.py | the declaration of a case that opens special category data (policy 4.5) |
 | indicator.py | the declaration of indicators: a closed list of formulas, and what they draw on |
@@ -20,6 +21,8 @@
 | sqlyears.py | what a column tells of the academic year |
 | sqlorigins.py | where among joined tables the academic year comes from |
 | sqlcheck.py | the check that a row of a view depends on one student's records of one year |
+| agreement.py | what a view over the register of consents may be: who agreed, nothing else |
+| coverage.py | how large a share of the students a view speaks of, as a figure and in words |
 | access.py | the declaration of who may do what, by claims of the university's sign-in |
 | declared.py | reads schemas/ and budgets/, checks them against each other |
 | jsonschema.py | JSON Schemas of the declarations, for editors |

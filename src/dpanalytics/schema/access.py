@@ -62,10 +62,13 @@ class Claims(Declaration):
     """Claim with the day (YYYY-MM-DD) of the latest training in learner analytics."""
     display_name: ClaimName = "name"
     """Claim with the name that students are told when somebody saw theirs; entitles to nothing."""
+    student: ClaimName = "student_number"
+    """Claim with the identifier of a student, as the student record system spells it; counts for
+    who has the role student, and shows them what is held on that identifier."""
 
     @model_validator(mode="after")
     def _none_names_a_person(self) -> Self:
-        names = (*self.entitlements, *self.scoped_affiliation, self.trained_on)
+        names = (*self.entitlements, *self.scoped_affiliation, self.trained_on, self.student)
         if refused := [n for n in names if n.lower() in REFUSED_CLAIMS]:
             raise ValueError(
                 f"claims: {refused[0]} names a person or a client, or is asked for by one; "

@@ -4,6 +4,7 @@ Without a case that opens it, a special category column does not exist for indic
 Pure: shapes and rules only; `declared.py` reads the files.
 """
 
+from collections.abc import Collection, Iterable
 from datetime import date
 from typing import Annotated, Literal, Self
 
@@ -56,3 +57,60 @@ class Case(Declaration):
         if not (self.indicators or self.views):
             raise ValueError(f"case {self.name}: name the indicators or views that it is for")
         return self
+
+
+def opened_today(cases: Iterable[Case], source: str, today: date) -> frozenset[str]:
+    """Special category columns of the source that a case in force opens: only they are stored."""
+    return frozenset(
+        column
+        for case in cases
+        if case.in_force(today)
+        for opened in case.opens
+        if opened.source == source
+        for column in opened.columns
+    )
+
+
+def opened_for_view(cases: Iterable[Case], view: str, source: str) -> frozenset[str]:
+    """Special category columns of the source that a declared case opens for the view, ever."""
+    return frozenset(
+        column
+        for case in cases
+        if view in case.views
+        for opened in case.opens
+        if opened.source == source
+        for column in opened.columns
+    )
+
+
+def why_closed(
+    view: str,
+    columns: Iterable[tuple[str, str]],
+    cases: Collection[Case],
+    *,
+    today: date,
+    since: date | None = None,
+) -> str | None:
+    """Why the view may not be used today, in words; None where each column is open for it.
+
+    Args:
+        view: Its name.
+        columns: Source and name of each special category column that it draws on.
+        cases: All that are declared.
+        today: In UTC.
+        since: The day a snapshot of it was built: a case of a later day does not open what was
+            gathered before it.
+    """
+    for source, column in columns:
+        concerned = [c for c in cases if view in c.views and c.opens_column(source, column)]
+        if any(c.in_force(today) and (since is None or c.in_force(since)) for c in concerned):
+            continue
+        told = f"view {view} draws on {source}.{column}, which is special category data"
+        if any(c.in_force(today) for c in concerned):
+            return f"{told}; the case that opens it today was not in force when this was built"
+        terms = ", ".join(
+            f"{c.name} from {c.approved_on} to {c.valid_until}"
+            for c in sorted(concerned, key=lambda c: c.name)
+        )
+        return f"{told}, and no case in force opens it today (declared: {terms or 'none'})"
+    return None

@@ -81,6 +81,23 @@ class Campaign(Declaration):
         return self
 
 
+Days = Annotated[int, Field(ge=1, le=31)]
+"""Days for an answer; whatever is declared, it is due within a month (GDPR, 12(3))."""
+
+
+class AnswerWithinDays(Declaration):
+    """Days within which the office answers students, by what they ask for (policy 2.6c)."""
+
+    correction: Days = 31
+    access: Days = 31
+    erasure: Days = 31
+
+    def of(self, kind: Literal["correction", "access", "erasure"]) -> int:
+        """For that kind of request."""
+        days: int = getattr(self, kind)
+        return days
+
+
 class ConsentPolicy(Declaration):
     """What the institution decided about consent (the file schemas/consent/policy.yaml)."""
 
@@ -96,6 +113,8 @@ class ConsentPolicy(Declaration):
     campaign, and `longest_days` after it was given or renewed, campaign or none."""
     longest_days: Annotated[int, Field(ge=30, le=550)] = 450
     campaigns: tuple[Campaign, ...] = ()
+    answer_within_days: AnswerWithinDays = Field(default_factory=AnswerWithinDays)
+    """Of requests for correction, access and erasure; a month where nothing is said."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

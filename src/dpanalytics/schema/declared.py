@@ -14,16 +14,19 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from dpanalytics.errors import DeclarationError
+from dpanalytics.errors import CategoryRefused, DeclarationError
 from dpanalytics.schema.access import Access
+from dpanalytics.schema.agreement import check_one_tells
 from dpanalytics.schema.budget import Caps, Consumer
 from dpanalytics.schema.case import Case
+from dpanalytics.schema.category import ExcludedCategory, names_refused_category
 from dpanalytics.schema.consenttext import STRICTEST, ConsentPolicy, ConsentText
 from dpanalytics.schema.identities import IdentityFile
 from dpanalytics.schema.indicator import Basis, Indicator, check_basis, check_indicator
 from dpanalytics.schema.openness import Openness
 from dpanalytics.schema.programme import Programme, check_programme
 from dpanalytics.schema.purpose import REFUSED_PURPOSES
+from dpanalytics.schema.registers import check_told
 from dpanalytics.schema.source import Declaration, Source
 from dpanalytics.schema.sqlcheck import CheckedView, check_view
 from dpanalytics.schema.view import View
@@ -100,14 +103,20 @@ def read_declarations(root: Path) -> Declarations:
     sources = {f.stem: parse_declaration(f.content, Source, f.place) for f in source_files}
     for file in source_files:
         _same_name(file, sources[file.stem].name)
+    micro_files = tuple(
+        file
+        for folder in (CASES, INDICATORS, PROGRAMMES, CONSENT, VAULT)
+        for file in _files_if_any(root, folder)
+    )
+    cases = _cases(micro_files, sources)
     views = {}
     for file in view_files:
         view = parse_declaration(file.content, View, file.place)
         _same_name(file, view.name)
         try:
-            views[file.stem] = check_view(view, sources)
+            views[file.stem] = check_view(view, sources, cases.values())
         except DeclarationError as error:
-            raise DeclarationError(f"{file.place}: {error}") from None
+            raise type(error)(f"{file.place}: {error}") from None
         _same_years(file.place, view.name, views)
     caps, access, consumers = _budgets(budget_files)
     _check_access(access, consumers)
@@ -115,14 +124,14 @@ def read_declarations(root: Path) -> Declarations:
         if file.stem in consumers:
             _same_name(file, consumers[file.stem].consumer)
             _check_grants(file.place, consumers[file.stem], views, caps)
-    micro_files = tuple(
-        file
-        for folder in (CASES, INDICATORS, PROGRAMMES, CONSENT, VAULT)
-        for file in _files_if_any(root, folder)
-    )
-    cases = _cases(micro_files, sources)
     basis, indicators = _indicators(micro_files, sources, views, cases)
     programmes = _programmes(micro_files, indicators, cases, access)
+    told = {"presentation": basis.names if basis else (), "programme": sorted(programmes)}
+    for name, source in sources.items():
+        with _placed(f"{SOURCES}/{name}.yaml"):
+            check_told(source.columns if source.register_of else (), told)
+    with _placed(VIEWS):
+        check_one_tells(name for name, checked in views.items() if checked.tells_agreement)
     texts, policy = _consent(micro_files)
     strict = policy.reach_of_refusal == "combined_views"
     views = {name: replace(checked, refusal_reaches=strict) for name, checked in views.items()}
@@ -181,7 +190,9 @@ def parse_declaration(content: bytes, model: type[_Declared], place: str) -> _De
     try:
         return model.model_validate(plain)
     except ValidationError as error:
-        raise DeclarationError(f"{place}: {_in_words(error)}") from None
+        excluded = [fault for fault in _faults(error) if _is_excluded(fault)]
+        kind = CategoryRefused if excluded else DeclarationError
+        raise kind(f"{place}: {_in_words(excluded or _faults(error))}") from None
     except (ArithmeticError, RecursionError):
         raise DeclarationError(f"{place}: holds a number or nesting beyond all bounds") from None
 
@@ -283,6 +294,8 @@ def _indicators(
         for name in case.indicators:
             if name not in indicators:
                 raise DeclarationError(f"{CASES}/{case.name}.yaml: no indicator {name} is declared")
+        if unknown := sorted(set(case.views) - set(views)):
+            raise DeclarationError(f"{CASES}/{case.name}.yaml: no view {unknown[0]} is declared")
     return basis, indicators
 
 
@@ -333,6 +346,8 @@ def _placed(place: str) -> Iterator[None]:
     """Faults that a check finds, with the file that they are in."""
     try:
         yield
+    except ExcludedCategory as error:
+        raise CategoryRefused(f"{place}: {error}") from None
     except ValueError as error:
         raise DeclarationError(f"{place}: {error}") from None
 
@@ -402,9 +417,20 @@ def _digest(files: Iterable[_File]) -> str:
     return whole.hexdigest()
 
 
-def _in_words(error: ValidationError) -> str:
+def _faults(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_url=False))
+
+
+def _is_excluded(fault: Any) -> bool:
+    """Whether it is about a category that is never used (policy 4.4)."""
+    got, place = fault.get("input"), fault["loc"]
+    if isinstance(fault.get("ctx", {}).get("error"), ExcludedCategory):
+        return True
+    return isinstance(got, str) and place[-1:] == ("category",) and names_refused_category(got)
+
+
+def _in_words(faults: list[Any]) -> str:
     """The first fault as place, got and allowed, and how many more there are."""
-    faults = error.errors(include_url=False)
     first = faults[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from dpanalytics.schema.case import Case, Words
-from dpanalytics.schema.category import REFUSED_CATEGORIES, names_refused_category
+from dpanalytics.schema.category import REFUSED_CATEGORIES, ExcludedCategory, names_refused_category
 from dpanalytics.schema.purpose import Purpose
 from dpanalytics.schema.source import Column, Declaration, Name, Source
 from dpanalytics.schema.view import View
@@ -30,6 +30,12 @@ class Presentation(Declaration):
     first: date
     """Day 0 of records that count days."""
     last: date
+
+    @property
+    def academic_year(self) -> str:
+        """The year from August to July in which it begins, such as 2013/14."""
+        began = self.first.year if self.first.month >= 8 else self.first.year - 1
+        return f"{began}/{(began + 1) % 100:02}"
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -52,14 +58,18 @@ class Basis(Declaration):
     enrolments: Enrolments
     presentations: tuple[Presentation, ...] = Field(min_length=1)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all presentations."""
+        return tuple(p.name for p in self.presentations)
+
     def running(self, as_of: date) -> tuple[Presentation, ...]:
         """Presentations that have begun by that day and not ended before it."""
         return tuple(p for p in self.presentations if p.first <= as_of <= p.last)
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        names = [p.name for p in self.presentations]
-        if len(set(names)) != len(names):
+        if len(set(self.names)) != len(self.names):
             raise ValueError("basis: each presentation once")
         return self
 
@@ -254,7 +264,7 @@ class Indicator(Declaration):
     @model_validator(mode="after")
     def _speaks_of_nothing_refused(self) -> Self:
         if names_refused_category(self.name) or names_refused_category(self.title):
-            raise ValueError(
+            raise ExcludedCategory(
                 f"indicator {self.name}: it speaks of a category never used for analytics (4.4)"
             )
         return self
@@ -296,7 +306,9 @@ def check_indicator(
     for name, column in indicator.inputs:
         found = _column(_known(name, sources), column)
         if found.category in REFUSED_CATEGORIES:
-            raise ValueError(f"{name}.{column} is of a category never used for analytics (4.4)")
+            raise ExcludedCategory(
+                f"{name}.{column} is of a category never used for analytics (4.4)"
+            )
         if found.special_category:
             special.append((name, column))
     _check_case(indicator, special, cases)

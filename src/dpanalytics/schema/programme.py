@@ -20,7 +20,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from dpanalytics.schema.access import Access, ClaimValue, Role
 from dpanalytics.schema.case import Case, Words
-from dpanalytics.schema.category import names_refused_category
+from dpanalytics.schema.category import ExcludedCategory, names_refused_category
 from dpanalytics.schema.indicator import Basis, Indicator
 from dpanalytics.schema.source import Declaration, Name, Source
 
@@ -240,7 +240,7 @@ class Programme(Declaration):
                 f"indicators, {', '.join(self.indicators)}"
             )
         if names_refused_category(self.name) or names_refused_category(self.title):
-            raise ValueError(
+            raise ExcludedCategory(
                 f"programme {self.name}: it speaks of a category never used for analytics (4.4)"
             )
         return self

@@ -3,20 +3,31 @@
 Pure: shapes and rules only; `declared.py` reads the files.
 """
 
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    model_validator,
+)
 
 from dpanalytics.schema.category import (
     REFUSED_CATEGORIES,
+    TAUGHT,
     Category,
+    ExcludedCategory,
     names_a_reason,
     names_refused_category,
     value_tells_refused_category,
 )
 from dpanalytics.schema.purpose import Purpose
+from dpanalytics.schema.registers import Register, check_register_columns
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name in declarations: lower case letters, digits, underscores."""
@@ -29,15 +40,27 @@ class Declaration(BaseModel):
 
 
 class FileFormat(Declaration):
-    """How the file is written. Compression (gzip) is recognised by content."""
+    """How the file is written. Compression (gzip) is recognised by content.
 
-    type: Literal["csv", "ndjson", "parquet"]
+    Type `register` stands for no file: the rows are the service's own, read from the register that
+    `of` names whenever a snapshot is built.
+    """
+
+    type: Literal["csv", "ndjson", "parquet", "register"]
+    of: Register | None = None
+    """The register, of type `register`."""
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
     quote: Annotated[str, StringConstraints(min_length=1, max_length=1)] | None = '"'
     encoding: str = "utf-8"
     """Name of a text encoding that Python knows."""
     missing: tuple[str, ...] = ("", "?")
     """Spellings of a missing value."""
+
+    @model_validator(mode="after")
+    def _of_a_register(self) -> Self:
+        if (self.type == "register") != (self.of is not None):
+            raise ValueError("format: of belongs to type register, and to no other")
+        return self
 
 
 class Column(Declaration):
@@ -73,6 +96,11 @@ class Column(Declaration):
         """Where the value stands in the file."""
         return self.field or self.name
 
+    @property
+    def of_a_file(self) -> bool:
+        """Whether anything is declared of it that only a file can have."""
+        return bool(self.special_category or self.spellings or self.drop_values)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         where = f"column {self.name}"
@@ -89,30 +117,32 @@ class Column(Declaration):
 
     def _check_category(self, where: str) -> None:
         if self.category in REFUSED_CATEGORIES:
-            raise ValueError(f"{where}: category {self.category} is never used for analytics (4.4)")
-        if names_refused_category(self.name) or names_refused_category(self.source_field):
-            raise ValueError(
+            raise ExcludedCategory(
+                f"{where}: category {self.category} is never used for analytics (4.4)"
+            )
+        if any(map(names_refused_category, (self.name, self.source_field, self.description))):
+            raise ExcludedCategory(
                 f"{where}: its name speaks of a category never used for analytics (4.4)"
             )
         self._check_value_codes(where)
 
     def _check_value_codes(self, where: str) -> None:
         """A permitted column may hold a forbidden value: it is dropped, or the column refused."""
-        if self.type != "text" or self.category in (Category.CURRICULUM, Category.PRIOR_LEARNING):
-            return  # what is taught may be called Counselling; it tells of no contact with it
+        if self.type != "text" or self.category in TAUGHT:
+            return
         dropped = {value.strip().lower() for value in self.drop_values}
         codes = (*(self.values or ()), *self.spellings)
         for code in codes:
             if not value_tells_refused_category(code):
                 continue
             if self.spellings.get(code, code).strip().lower() not in dropped:
-                raise ValueError(
+                raise ExcludedCategory(
                     f"{where}: the value {code[:60]!r} speaks of a category never used for "
                     "analytics (4.4); list it in drop_values"
                 )
         reason = names_a_reason(self.name) or names_a_reason(self.source_field)
         if reason and not self.values:
-            raise ValueError(
+            raise ExcludedCategory(
                 f"{where}: it holds reasons, and a reason may speak of fees, debt, counselling or "
                 "wellbeing (4.4); declare its values, and those in drop_values"
             )
@@ -173,6 +203,8 @@ class Source(Declaration):
     """Name of the identifier space; sources that share it give one student one pseudonym."""
     format: FileFormat
     columns: tuple[Column, ...] = Field(min_length=1)
+    _opened: frozenset[str] = PrivateAttr(default=frozenset())
+    """Special category columns that whoever holds this declaration may keep and read."""
 
     @property
     def student_column(self) -> Column | None:
@@ -185,17 +217,37 @@ class Source(Declaration):
         return self.student_column is None
 
     @property
+    def register_of(self) -> Register | None:
+        """The register of the service that its rows come from; None where files are loaded."""
+        return self.format.of
+
+    @property
     def kept_columns(self) -> tuple[Column, ...]:
-        """Columns that are stored: all but special category ones, which no case opens yet."""
-        return tuple(c for c in self.columns if not c.special_category)
+        """Columns that are stored and read: of the special category ones those opened only."""
+        return tuple(c for c in self.columns if not c.special_category or c.name in self._opened)
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """Special category columns that are stored and read; none, as a declaration comes."""
+        return tuple(c.name for c in self.kept_columns if c.special_category)
+
+    def with_opened(self, columns: Iterable[str]) -> "Source":
+        """The same declaration with these special category columns open, and no others."""
+        copy = self.model_copy()
+        copy._opened = frozenset(columns)
+        return copy
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         where = f"source {self.name}"
         if self.category in REFUSED_CATEGORIES:
-            raise ValueError(f"{where}: category {self.category} is never used for analytics (4.4)")
+            raise ExcludedCategory(
+                f"{where}: category {self.category} is never used for analytics (4.4)"
+            )
         if any(names_refused_category(n) for n in (self.name, self.system, self.title)):
-            raise ValueError(f"{where}: it speaks of a category never used for analytics (4.4)")
+            raise ExcludedCategory(
+                f"{where}: it speaks of a category never used for analytics (4.4)"
+            )
         for what, names in (
             ("column names", [c.name for c in self.columns]),
             ("fields", [c.source_field for c in self.columns]),
@@ -206,4 +258,10 @@ class Source(Declaration):
             raise ValueError(f"{where}: one column at most identifies the student")
         if (self.students is None) != self.is_public:
             raise ValueError(f"{where}: students and a column of role student go together")
+        if self.is_public and any(c.special_category for c in self.columns):
+            raise ValueError(f"{where}: special category data are of a student, who consents to it")
+        if self.format.of is not None:
+            if self.is_public or self.updates != "replace":
+                raise ValueError(f"{where}: a register is of students, and read whole each time")
+            check_register_columns(self.format.of, self.columns)
         return self

@@ -14,8 +14,15 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from dpanalytics.errors import DeclarationError
-from dpanalytics.schema.category import names_refused_category
+from dpanalytics.errors import CategoryRefused, DeclarationError
+from dpanalytics.schema.agreement import check_agreement
+from dpanalytics.schema.case import Case, opened_for_view
+from dpanalytics.schema.category import (
+    TAUGHT,
+    names_refused_category,
+    value_tells_refused_category,
+)
+from dpanalytics.schema.registers import Register
 from dpanalytics.schema.source import Column, Source
 from dpanalytics.schema.sqlexpressions import AGGREGATES, compile_expression, condition
 from dpanalytics.schema.sqlgrammar import identifier, parse_select, refuse
@@ -62,11 +69,20 @@ class CheckedView:
     refusal_reaches: bool = True
     """Whether who refused the combining of sources is left out of a view that combines: what the
     institution decided, and yes where it decided nothing (policy 2.6)."""
+    special: tuple[tuple[str, str], ...] = ()
+    """Source and column of the special category data that it draws on, under a case (policy 4.5):
+    only students who agreed to that are in it."""
+    tells_agreement: bool = False
+    """Whether it draws on the register of consents: it tells who agreed, and nothing else."""
 
     @property
     def combines(self) -> bool:
-        """Whether it draws on two or more sources of students' records (policy 2.6a)."""
-        return len(self.student_sources) > 1
+        """Whether it draws on two or more sources of students' records (policy 2.6a).
+
+        The register of consents is none of them: a view that tells who agreed must hold those who
+        did not, and tells nothing else of them (`agreement.py`).
+        """
+        return len(self.student_sources) > 1 and not self.tells_agreement
 
     @property
     def by_consent(self) -> bool:
@@ -74,31 +90,43 @@ class CheckedView:
         return self.combines and self.refusal_reaches
 
     @property
+    def scopes(self) -> tuple[str, ...]:
+        """Scopes that all students in it agreed to, sorted; none where everybody is in it."""
+        combining = ("combine_sources",) if self.by_consent else ()
+        return (*combining, "special_category") if self.special else combining
+
+    @property
     def population(self) -> str:
         """Whom the view speaks of, in words."""
-        if self.by_consent:
-            return "students who agreed to the combining of sources"
-        return EVERYONE
+        agreed = ["to the combining of sources"] if self.by_consent else []
+        agreed += ["to the use of sensitive data"] if self.special else []
+        return f"students who agreed {' and '.join(agreed)}" if agreed else EVERYONE
 
 
-def check_view(view: View, sources: Mapping[str, Source]) -> CheckedView:
+def check_view(
+    view: View, sources: Mapping[str, Source], cases: Iterable[Case] = ()
+) -> CheckedView:
     """The view with the SQL that runs.
+
+    A special category column exists for it only where one of the cases opens it for this view;
+    whether a case is in force is asked whenever the view is used.
 
     Raises:
         DeclarationError: with the reason, in words for the data steward who wrote the view.
     """
     try:
-        return _check(view, sources)
+        return _check(view, sources, tuple(cases))
     except DeclarationError as error:
-        raise DeclarationError(f"view {view.name}, sql: {error}") from None
+        raise type(error)(f"view {view.name}, sql: {error}") from None
 
 
-def _check(view: View, sources: Mapping[str, Source]) -> CheckedView:
-    for name in (view.name, *(d.name for d in view.dimensions), *(m.name for m in view.measures)):
-        if names_refused_category(name):
-            refuse(f"{name} speaks of a category never used for analytics (policy 4.4)")
+def _check(view: View, sources: Mapping[str, Source], cases: Iterable[Case]) -> CheckedView:
+    _check_names(view, sources)
     outermost = parse_select(view.sql)
-    relations = {name: _relation_of(source) for name, source in sources.items()}
+    relations = {
+        name: _relation_of(source.with_opened(opened_for_view(cases, view.name, name)))
+        for name, source in sources.items()
+    }
     steps: list[Step] = []
     waiting: set[str] = set()
     for name, query in _with_queries(outermost, relations):
@@ -112,6 +140,9 @@ def _check(view: View, sources: Mapping[str, Source]) -> CheckedView:
         refuse(f"nothing reads the WITH query {', '.join(sorted(unread))}; leave it out")
     students, public = sorted(result.student_sources), sorted(result.public_sources)
     _check_sources(view, [sources[name] for name in (*students, *public)])
+    register = next((n for n in students if sources[n].register_of is Register.CONSENTS), None)
+    if register is not None:
+        check_agreement(view, outermost, register, students=students, public=public)
     last = final_select(_outputs_of_view(view, result), _OUTERMOST)
     year = _year_of_view(result)
     return CheckedView(
@@ -120,7 +151,29 @@ def _check(view: View, sources: Mapping[str, Source]) -> CheckedView:
         public_sources=tuple(public),
         years=year.terms,
         sql=rendered(with_years_of_keys(steps, year.public), last),
+        special=tuple(sorted(result.drawn)),
+        tells_agreement=register is not None,
     )
+
+
+def _check_names(view: View, sources: Mapping[str, Source]) -> None:
+    """Refuse a view that speaks of what is never used, in its names, titles or values."""
+    parts = (view, *view.dimensions, *view.measures)
+    for words in (words for part in parts for words in (part.name, part.title)):
+        if names_refused_category(words):
+            raise CategoryRefused(
+                f"{words[:60]!r} speaks of a category never used for analytics (policy 4.4)"
+            )
+    taught = {v for s in sources.values() for c in s.columns if c.category in TAUGHT
+              for v in c.values or ()}  # fmt: skip
+    for dimension in view.dimensions:
+        for value in dimension.values or ():
+            if value_tells_refused_category(value) and value not in taught:
+                raise CategoryRefused(
+                    f"dimension {dimension.name}: the value {value[:60]!r} speaks of a category "
+                    "never used for analytics (policy 4.4); only what a column of what is taught "
+                    "declares may be called so"
+                )
 
 
 def _year_of_view(result: Relation) -> Year:
@@ -159,13 +212,14 @@ def _relation_of(source: Source) -> Relation:
         public_sources=own if source.is_public else none,
         refused={
             c.name: f"{source.name}.{c.name} is special category data (GDPR Article 9); it is "
-            "usable only with an approved case on file (policy 4.5), and there is none"
+            "usable only under an approved case that opens it for this view (policy 4.5)"
             for c in source.columns
-            if c.special_category
+            if c.special_category and c.name not in source.opened
         },
         years={c.name: own_column(source.name, c.name) for c in source.kept_columns}
         if not source.is_public
         else {},
+        special=frozenset(source.opened),
     )
 
 
@@ -238,6 +292,7 @@ def _check_query(
         public_sources=frozenset().union(*(r.public_sources for r in read)),
         years={out: origins.computed(out, node, partitions) for out, node in outputs.items()},
         gathers=select.args.get("group") is not None,
+        drawn=tables.special_drawn,
     )
     return relation, steps, {r.name for r in read}
 

@@ -11,7 +11,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ParseError
 
-from dpanalytics.errors import DeclarationError
+from dpanalytics.errors import CategoryRefused, DeclarationError
 from dpanalytics.schema.category import names_refused_category
 
 MAX_LENGTH = 20_000
@@ -208,7 +208,7 @@ def identifier(node: exp.Expr | None) -> str:
         refuse("a name is missing, or is not a plain name")
     name = node.this if node.args.get("quoted") else node.this.lower()
     if names_refused_category(name):
-        refuse(
+        raise CategoryRefused(
             f"the name {_shown(name)} speaks of fees, debt, counselling or wellbeing, "
             "which are never used for analytics (policy 4.4)"
         )

@@ -45,6 +45,10 @@ class Relation:
     """What each column tells of the academic year; empty for a public table."""
     gathers: bool = False
     """Whether a row is made of several: a WITH query with GROUP BY."""
+    special: frozenset[str] = frozenset()
+    """Of a source: its columns of special category data that the view may use (policy 4.5)."""
+    drawn: frozenset[tuple[str, str]] = frozenset()
+    """Source and column of the special category data that its rows come from."""
 
     @property
     def is_public(self) -> bool:
@@ -87,6 +91,7 @@ class Tables:
         self._relations: dict[str, Relation] = {}
         self._joins: list[Join] = []
         self._used: dict[TableColumn, None] = {}
+        self._named: set[TableColumn] = set()
         self._as_text: set[TableColumn] = set()
         self._as_bigint: set[TableColumn] = set()
 
@@ -105,6 +110,16 @@ class Tables:
         """How the tables after the first are joined, in order."""
         return tuple(self._joins)
 
+    @property
+    def special_drawn(self) -> frozenset[tuple[str, str]]:
+        """Source and column of the special category data that the query names, or reads of."""
+        own = frozenset(
+            (self._relations[named.table].name, named.column)
+            for named in self._named
+            if named.column in self._relations[named.table].special
+        )
+        return own.union(*(relation.drawn for relation in self._relations.values()))
+
     def add(self, table: str, relation: Relation) -> None:
         """Let columns of the table be named."""
         self._relations[table] = relation
@@ -116,7 +131,12 @@ class Tables:
         self._settle_key_types()
 
     def resolve(self, node: exp.Expr) -> TableColumn:
-        """The column that a name means."""
+        """The column that a name means; from here on the query names it."""
+        found = self._meant(node)
+        self._named.add(found)
+        return found
+
+    def _meant(self, node: exp.Expr) -> TableColumn:
         if not isinstance(node, exp.Column):
             refuse("a plain column belongs there; compute in a WITH query first")
         if isinstance(node.this, exp.Star):

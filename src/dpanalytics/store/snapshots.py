@@ -170,6 +170,48 @@ class SnapshotStore:
                 (folder / f"v{number}.parquet").unlink(missing_ok=True)
         return leaving
 
+    def discard_before(self, moment: datetime) -> None:
+        """Remove every version that was built before, current or not, and all that is damaged.
+
+        Raises:
+            SnapshotError: another process is building a view.
+        """
+        for folder in sorted(path for path in self._root.glob("*/*") if path.is_dir()):
+            with self.building(folder.parent.name):
+                for number in sorted(_numbers(folder)):
+                    try:
+                        if _read_manifest(folder, number).built_at >= moment:
+                            continue
+                    except (FileNotFoundError, SnapshotError):
+                        pass
+                    # The pointer first: it never names what is not there.
+                    if _current_version(folder) == number:
+                        (folder / "current").unlink()
+                        _sync(folder)
+                    (folder / f"v{number}.json").unlink(missing_ok=True)
+                    (folder / f"v{number}.parquet").unlink(missing_ok=True)
+
+    def remove(self, view: str) -> bool:
+        """Remove all snapshots of the view; whether there were any. Its numbers begin anew.
+
+        Raises:
+            SnapshotError: another process is building the view, or a file can't be removed.
+        """
+        folder = self._root / _checked(_VIEW, view, "view")
+        if not folder.is_dir():
+            return False
+        with self.building(view):
+            # Pointers first: what is found without one is no snapshot.
+            files = [*sorted(folder.glob("*/current")), *sorted(folder.glob("*/v*"))]
+            try:
+                for path in files:
+                    path.unlink()
+                for year in {path.parent for path in files}:
+                    _sync(year)
+            except OSError as error:
+                raise SnapshotError(f"view {view}: can't be removed: {error.strerror}") from None
+        return bool(files)
+
     def _folder(self, view: str, academic_year: str) -> Path:
         year = _checked(_YEAR, academic_year, "academic year")
         return self._root / _checked(_VIEW, view, "view") / year.replace("/", "-")

@@ -8,6 +8,10 @@
 
 A crash at any moment leaves the loads that stood before; what it left lying about goes with the
 next load. Nothing here checks a record: `ingest` does that before it writes.
+
+A load made while a case opened special category columns holds them too, and beside them whether the
+student had agreed to that (docs/design/0020-special-category.md). They are read only by whoever
+asks with a declaration in which they are open, and `narrow` takes them out again.
 """
 
 import fcntl
@@ -15,9 +19,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -30,13 +34,20 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DRAFT = "draft-"
 _INT32 = 2**31 - 1
 
+AGREED = ":agreed"
+"""Column of a load with special category columns: whether the student had agreed to their use.
+Where not, their values are missing. Holds a colon, so it is no declared name."""
+
+ROWS_PER_GROUP = 2**17
+"""Rows of one row group of a stored load: what a reader can skip at once. Larger ones cost time."""
+
 
 @dataclass(frozen=True)
 class Load:
     """One file that was loaded, and what became of its rows."""
 
     id: str
-    """Names the load within its source: file, declaration and key together."""
+    """Names the load, as it is stored, within its source; another one when it was rewritten."""
     source: str
     content_sha256: str
     """SHA-256, in hex, of the file's bytes."""
@@ -52,14 +63,23 @@ class Load:
     dropped_columns: tuple[str, ...]
     ignored_columns: tuple[str, ...]
     loaded_at: datetime
+    special: str = ""
+    """Digest of the special category columns that were kept and of the students who had agreed;
+    empty where none were kept, and where some were taken out since."""
 
     def __post_init__(self) -> None:
         if self.rows_kept + sum(self.refused.values()) != self.rows_read:
             raise ValueError("rows kept and refused must add up to the rows read")
 
+    @property
+    def made_of(self) -> tuple[str, str, str | None, str]:
+        """File, declaration, key, special values: the same file need not be loaded twice."""
+        return self.content_sha256, self.declaration_sha256, self.key_id, self.special
+
 
 def storage_schema(source: Source) -> pl.Schema:
-    """Names and types of the columns as stored, in declared order, special category left out."""
+    """Names and types of the columns that are read, in declared order: of special category those
+    that are open in this declaration."""
     return pl.Schema({column.name: _storage_type(column) for column in source.kept_columns})
 
 
@@ -79,6 +99,10 @@ def _storage_type(column: Column) -> pl.DataType:
         "boolean": pl.Boolean(),
     }
     return types[column.type]
+
+
+Rewriting = Callable[[Load], Load | tuple[Load, pl.LazyFrame] | None]
+"""Says of a load what is to stand in its place."""
 
 
 class SourceStore:
@@ -105,8 +129,12 @@ class SourceStore:
     def scan(self, source: Source) -> pl.LazyFrame:
         """All records that stand, not yet read; an empty frame where nothing is loaded.
 
+        Where special category columns are open in the declaration: only the records of students
+        who had agreed to that when each of their records was loaded.
+
         Raises:
-            IngestError: a load was made under an earlier declaration with other columns.
+            IngestError: a load was made under an earlier declaration with other columns, or
+                while a special category column was not open that is now.
         """
         schema = storage_schema(source)
         paths = [self._path(source.name, load.id) for load in self.loads(source.name)]
@@ -117,14 +145,52 @@ class SourceStore:
                 raise IngestError(
                     f"source {source.name}: load {path.stem} is not readable"
                 ) from None
-            if stored != schema:
+            if lacking := [name for name in source.opened if name not in stored]:
+                raise IngestError(
+                    f"source {source.name}: load {path.stem} was made while no case opened "
+                    f"{lacking[0]}; load its file again"
+                )
+            if _without_closed(stored, source) != schema:
                 raise IngestError(
                     f"source {source.name}: load {path.stem} was made under an earlier "
                     "declaration with other columns; load its file again"
                 )
         if not paths:
             return pl.LazyFrame(schema=schema)
-        return pl.scan_parquet(paths, glob=False)
+        if not any(column.special_category for column in source.columns):
+            return pl.scan_parquet(paths, glob=False)
+        # One by one: loads may differ in the special category columns that they hold.
+        wanted = [*schema, *([AGREED] if source.opened else [])]
+        each = [pl.scan_parquet(path, glob=False).select(wanted) for path in paths]
+        return _of_agreed(pl.concat(each)) if source.opened else pl.concat(each)
+
+    def narrow(self, source: Source, agreed: pl.DataFrame) -> bool:
+        """Take special category values out of the store that may be there no longer.
+
+        Columns that are not open in the declaration go, and the values of students who are not
+        in `agreed` (a column `student`). Nothing else changes, and no value comes in.
+
+        Returns:
+            Whether there was anything to take out.
+
+        Raises:
+            IngestError: another process is loading the source, or the store can't be written.
+        """
+        if not any(column.special_category for column in source.columns):
+            return False
+
+        def anew(load: Load) -> Load | tuple[Load, pl.LazyFrame]:
+            records = _narrowed(self.of_load(load), source, agreed)
+            if records is None:
+                return load
+            held = records.collect_schema()
+            dropped = (c.name for c in source.columns if c.special_category and c.name not in held)
+            other = replace(
+                load, id=secrets.token_hex(12), dropped_columns=tuple(dropped), special=""
+            )
+            return other, records
+
+        return self.rewrite(source.name, anew)
 
     def standing(self) -> tuple[Path, ...]:
         """The files of all loads that stand, with their manifests; to be copied elsewhere.
@@ -138,6 +204,73 @@ class SourceStore:
             files += [manifest, *(self._path(name, load.id) for load in self.loads(name))]
         return tuple(files)
 
+    def names(self) -> tuple[str, ...]:
+        """Names of the sources of which a load stands, declared or not."""
+        manifests = sorted(self._root.glob("*/manifest.json"))
+        return tuple(path.parent.name for path in manifests if self.loads(path.parent.name))
+
+    def of_load(self, load: Load) -> pl.LazyFrame:
+        """The records of one load that stands, not yet read."""
+        return pl.scan_parquet(self._path(load.source, load.id), glob=False)
+
+    def rewrite(self, name: str, anew: "Rewriting") -> bool:
+        """Let other records stand in place of those of each load; whether anything changed.
+
+        All loads of the source change at once, or none. Files that stand are not touched, but
+        replaced, so whoever has one open reads on.
+
+        Args:
+            name: of the source.
+            anew: says of each load what it is to be: the load itself, which stays as it is; another
+                one, with its records; or nothing, and it is gone.
+
+        Raises:
+            IngestError: another process is loading the source, or it can't be written; what stood
+                before stands. What `anew` raises goes through.
+        """
+        with self._locked(name):
+            before = self.loads(name)
+            made = []
+            for load in before:
+                match anew(load):
+                    case None:
+                        continue
+                    case Load() as same:
+                        made.append(same)
+                    case other, records:
+                        self._write_records(self._path(name, other.id), records)
+                        made.append(other)
+            if tuple(made) == before:
+                return False
+            self._stand(name, made)
+        return True
+
+    def tidy(self) -> None:
+        """Remove what processes left behind that were killed: drafts, and loads that gave way.
+
+        Raises:
+            IngestError: another process is loading a source.
+        """
+        for folder in sorted(path for path in self._root.glob("*") if path.is_dir()):
+            with self._locked(folder.name):
+                pass
+
+    def _write_records(self, path: Path, records: pl.LazyFrame) -> None:
+        """Write records under a name that no load has yet; on the disk when this returns."""
+        draft = path.with_name(f"{_DRAFT}{secrets.token_hex(8)}.parquet")
+        try:
+            draft.touch(mode=0o600, exist_ok=False)
+            with draft.open("r+b", buffering=0) as file:
+                records.sink_parquet(
+                    file, compression="zstd", compression_level=1, row_group_size=ROWS_PER_GROUP
+                )
+            _sync(draft)
+            draft.replace(path)
+        except (OSError, pl.exceptions.PolarsError):
+            raise IngestError(f"source {path.parent.name}: can't be rewritten") from None
+        finally:
+            draft.unlink(missing_ok=True)
+
     @contextmanager
     def writing(self, name: str) -> Iterator["Draft"]:
         """The right to write one load of a source; a draft that is not kept is gone at the end.
@@ -145,6 +278,17 @@ class SourceStore:
         Raises:
             IngestError: another process is loading the source, or its directory can't be written.
         """
+        with self._locked(name) as folder:
+            path = folder / f"{_DRAFT}{secrets.token_hex(8)}.parquet"
+            path.touch(mode=0o600, exist_ok=False)
+            try:
+                yield Draft(self, name, path)
+            finally:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[Path]:
+        """The source's directory, swept, where nobody else writes until the end."""
         folder = self._folder(name)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -157,15 +301,9 @@ class SourceStore:
             except BlockingIOError:
                 raise IngestError(f"source {name}: another process is loading it") from None
             self._sweep(name)
-            path = folder / f"{_DRAFT}{secrets.token_hex(8)}.parquet"
-            path.touch(mode=0o600, exist_ok=False)
-            try:
-                yield Draft(self, name, path)
-            finally:
-                path.unlink(missing_ok=True)
+            yield folder
 
     def _keep(self, draft: Path, load: Load, *, replaces: bool) -> None:
-        folder = self._folder(load.source)
         standing = [
             earlier
             for earlier in self.loads(load.source)
@@ -175,15 +313,20 @@ class SourceStore:
         # Records, then manifest: each is on the disk before the next speaks of it.
         _sync(draft)
         draft.replace(self._path(load.source, load.id))
+        self._stand(load.source, (*standing, load))
+
+    def _stand(self, name: str, loads: Sequence[Load]) -> None:
+        """Let these loads stand, whose records lie there, and no other; all or nothing."""
+        folder = self._folder(name)
         _sync(folder)
-        manifest = {"loads": [_entry_of(each) for each in (*standing, load)]}
+        manifest = {"loads": [_entry_of(load) for load in loads]}
         fresh = folder / f"{_DRAFT}{secrets.token_hex(8)}.json"
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(manifest, indent=1), "utf-8")
         _sync(fresh)
         fresh.replace(folder / "manifest.json")
         _sync(folder)
-        self._sweep(load.source)
+        self._sweep(name)
 
     def _sweep(self, name: str) -> None:
         """Remove drafts of the dead and loads that no longer stand; only under the lock."""
@@ -229,6 +372,41 @@ class Draft:
             raise IngestError(
                 f"source {self._source}: can't be stored: {error.strerror}"
             ) from error
+
+
+def _without_closed(stored: Mapping[str, pl.DataType], source: Source) -> pl.Schema:
+    """The stored columns but for those of special category that are not open."""
+    closed = {c.name for c in source.columns if c.special_category} - set(source.opened)
+    return pl.Schema({n: t for n, t in stored.items() if n != AGREED and n not in closed})
+
+
+def _of_agreed(records: pl.LazyFrame) -> pl.LazyFrame:
+    """Records of students none of whose records was loaded without their agreement.
+
+    A function of one student's records at a time: all of them stay, or none.
+    """
+    others = records.filter(~pl.col(AGREED)).select("student").unique()
+    return records.join(others, on="student", how="anti").drop(AGREED)
+
+
+def _narrowed(records: pl.LazyFrame, source: Source, agreed: pl.DataFrame) -> pl.LazyFrame | None:
+    """The records without special category values that may not stay; None where all may."""
+    stored = records.collect_schema()
+    if AGREED not in stored:
+        return None
+    special = [c.name for c in source.columns if c.special_category and c.name in stored]
+    staying = [name for name in special if name in source.opened]
+    if not staying:
+        return records.drop(*special, AGREED)
+    marked = records.filter(pl.col(AGREED)).select("student").unique()
+    leaving = marked.join(agreed.lazy().select("student"), on="student", how="anti").collect()
+    if staying == special and leaving.is_empty():
+        return None
+    gone = pl.lit(leaving.get_column("student").implode())
+    stays = pl.col(AGREED) & ~pl.col("student").is_in(gone)
+    return records.drop(set(special) - set(staying)).with_columns(
+        *(pl.when(stays).then(pl.col(name)).alias(name) for name in staying), stays.alias(AGREED)
+    )
 
 
 def _entry_of(load: Load) -> dict[str, object]:

@@ -8,16 +8,17 @@ once but the one that rotation needs (`each`), which only this room uses.
 import hmac
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, Self
 
 from dpanalytics.errors import ConfigurationError, VaultError
 from dpanalytics.vault.keys import next_key, read_key
 from dpanalytics.vault.pseudonym import Pseudonym, normalise
 from dpanalytics.vault.sealing import (
+    COMMITMENT_BYTES,
     SALT_BYTES,
     KeyWrapper,
     Part,
@@ -30,6 +31,9 @@ from dpanalytics.vault.sealing import (
     rewrapped,
     seal,
 )
+
+_REMOVED = b"\x01"
+"""After salt and commitment: the identity beside them has no name any more."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +56,16 @@ class Identity:
     def __repr__(self) -> str:
         return "Identity(...)"
 
+    @property
+    def removed(self) -> bool:
+        """Whether name and address were removed, as a withdrawal does: the identifier is left."""
+        return not (self.given_names or self.family_name or self.email)
+
+    @property
+    def without_name(self) -> Self:
+        """The identifier alone."""
+        return replace(self, given_names="", family_name="", email="", others={})
+
 
 @dataclass(frozen=True, repr=False)
 class NameInJournal:
@@ -61,6 +75,8 @@ class NameInJournal:
     """32 bytes; what entries hold."""
     salt: bytes
     """32 bytes; never in an entry. Who is given it and the identifier can check the commitment."""
+    removed: bool = False
+    """Whether the identity beside it has no name any more; told without opening it."""
 
     def __repr__(self) -> str:
         return f"NameInJournal(commitment={self.commitment.hex()!r})"
@@ -140,11 +156,32 @@ class Vault:
             return Stored.UNCHANGED, None
         return Stored.CHANGED, self.sealed(pseudonym, identity, self.name_of(standing))
 
+    def remove_name(self, rows: IdentityRows, pseudonym: Pseudonym) -> bool:
+        """Remove name and address of a student; whether there were any.
+
+        The identifier stays sealed, so that another pseudonym key can be given to the student's
+        records, and so does the name in the journal, so that the student can be shown, and can
+        prove, what was disclosed. Everybody else who writes waits from here on.
+
+        Raises:
+            VaultError: the record does not open.
+        """
+        rows.lock()
+        record = rows.get(pseudonym)
+        if record is None:
+            return False
+        identity, name = self.opened(record)
+        if identity.removed:
+            return False
+        rows.put(self.sealed(pseudonym, identity.without_name, name))
+        return True
+
     def sealed(self, pseudonym: Pseudonym, identity: Identity, name: NameInJournal) -> SealedRecord:
         """A record of this student, sealed under the newest key."""
+        told = name.salt + name.commitment + (_REMOVED if identity.removed else b"")
         return SealedRecord(
             pseudonym,
-            self._sealed(name.salt + name.commitment, pseudonym, Part.NAME_IN_JOURNAL),
+            self._sealed(told, pseudonym, Part.NAME_IN_JOURNAL),
             self._sealed(_as_bytes(identity), pseudonym, Part.IDENTITY),
         )
 
@@ -159,6 +196,8 @@ class Vault:
 
     def open(self, rows: IdentityRows, pseudonym: Pseudonym) -> Identity | None:
         """Who a student is; None for no such record. Write the journal's entry before.
+
+        Of who withdrew, the identifier is all that is left (`Identity.removed`).
 
         Raises:
             VaultError: the record does not open.
@@ -202,8 +241,11 @@ class Vault:
         Raises:
             VaultError: the record does not open.
         """
-        both = self._opened(record.name_in_journal, record.pseudonym, Part.NAME_IN_JOURNAL)
-        return NameInJournal(commitment=both[SALT_BYTES:], salt=both[:SALT_BYTES])
+        told = self._opened(record.name_in_journal, record.pseudonym, Part.NAME_IN_JOURNAL)
+        end = SALT_BYTES + COMMITMENT_BYTES
+        return NameInJournal(
+            told[SALT_BYTES:end], told[:SALT_BYTES], removed=told[end:] == _REMOVED
+        )
 
     def _new_name(self, identity: Identity) -> NameInJournal:
         salt = self._random_bytes(SALT_BYTES)

@@ -43,6 +43,15 @@ def create_key(path: Path) -> None:
     _sync_directory(path.parent)
 
 
+def tidy_drafts(path: Path) -> None:
+    """Remove what was left behind by a process that was killed while it made this key or its next.
+
+    It may be another name of the very key. By one process at a time.
+    """
+    for draft in path.parent.glob(f".{path.name}.*"):
+        draft.unlink()
+
+
 def next_key(path: Path) -> Path:
     """Where the key lies that is to take the place of the one at `path`."""
     return path.with_name(f"{path.name}.next")
@@ -51,12 +60,28 @@ def next_key(path: Path) -> Path:
 def prepare_rotation(path: Path) -> None:
     """Make the key that is to take the place of the one at `path`; a second call changes nothing.
 
+    By one process at a time.
+
     Raises:
         ConfigurationError: the present key is not usable, or no key can be made.
     """
     read_key(path)
+    tidy_drafts(path)
     if not next_key(path).exists():
         create_key(next_key(path))
+
+
+def abandon_rotation(path: Path) -> None:
+    """Remove the next key again; only while nothing is under it.
+
+    Raises:
+        ConfigurationError: it can't be removed.
+    """
+    try:
+        next_key(path).unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise ConfigurationError(f"key {path}: can't be removed: {error.strerror}") from error
 
 
 def finish_rotation(path: Path) -> None:

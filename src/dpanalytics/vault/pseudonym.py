@@ -8,6 +8,7 @@ for as long as the `Pseudonymiser` lives; nothing here writes or logs one.
 import hmac
 import threading
 import unicodedata
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import NewType, Self
 
@@ -45,13 +46,21 @@ def normalise(identifier: str) -> str:
 class Pseudonymiser:
     """Pseudonyms of one identifier space under one key; safe to use from several threads."""
 
-    def __init__(self, key: bytes, *, students: str, version: int = 1) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        *,
+        students: str,
+        version: int = 1,
+        erased: Container[str] = (),
+    ) -> None:
         """Derive the keys.
 
         Args:
             key: the pseudonym key, 32 bytes.
             students: name of the identifier space, as sources declare it.
             version: of the key, from 1.
+            erased: tells by a normalised identifier that a student was erased.
         """
         if len(key) != KEY_BYTES:
             raise ValueError(f"key of {len(key)} bytes; must be {KEY_BYTES}")
@@ -61,6 +70,9 @@ class Pseudonymiser:
         self._key = _derived(key, purpose)
         self.key_id = _derived(key, f"{purpose}/id")[:16].hex()
         """Tells keys apart and reveals none: 32 hex digits, other for each key, space, version."""
+        self.erased: set[bytes] = set()
+        """Pseudonyms of erased students that were met; nothing of them is to be kept."""
+        self._is_erased = erased
         self._lock = threading.Lock()
         nobody = pl.Series([None], dtype=pl.Binary)
         self._registers: dict[pl.DataType, _Register] = {
@@ -123,12 +135,16 @@ class Pseudonymiser:
 
     def _hashed(self, identifier: str) -> Pseudonym | None:
         try:
-            message = normalise(identifier).encode()
+            normal = normalise(identifier)
+            message = normal.encode()
         except UnicodeEncodeError:
             raise ValueError("an identifier that can't be written as UTF-8") from None
         if not message:
             return None
-        return Pseudonym(hmac.digest(self._key, message, "sha256")[:PSEUDONYM_BYTES])
+        pseudonym = Pseudonym(hmac.digest(self._key, message, "sha256")[:PSEUDONYM_BYTES])
+        if normal in self._is_erased:
+            self.erased.add(pseudonym)
+        return pseudonym
 
 
 @dataclass

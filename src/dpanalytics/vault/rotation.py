@@ -17,7 +17,13 @@ import polars as pl
 
 from dpanalytics.errors import VaultError
 from dpanalytics.vault.identities import IdentityRows, KeyFiles, SealedRecord, Vault, each_record
-from dpanalytics.vault.keys import finish_rotation, next_key, prepare_rotation, read_key
+from dpanalytics.vault.keys import (
+    abandon_rotation,
+    finish_rotation,
+    next_key,
+    prepare_rotation,
+    read_key,
+)
 from dpanalytics.vault.pseudonym import Pseudonym, Pseudonymiser
 from dpanalytics.vault.sealing import RandomBytes
 
@@ -26,6 +32,10 @@ AT_ONCE = 1_000
 
 Transaction = Callable[[], AbstractContextManager[IdentityRows]]
 """Begins a transaction over the vault's rows, which commits where the block ends without error."""
+
+
+_NEW = "new pseudonym"
+"""A name that no declared column can have."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,24 @@ class Renaming:
         found = frame.join(self.pairs, on="old", how="left", maintain_order="left")
         return found.select(pl.coalesce("new", "old")).to_series().alias(pseudonyms.name)
 
+    def records(self, records: pl.LazyFrame) -> pl.LazyFrame:
+        """Records in their order, with their column `student` under the new key.
+
+        As `column`, but for whole files that are not read at once; ask for `strangers` before.
+        """
+        pairs = self.pairs.lazy().rename({"old": "student", "new": _NEW})
+        found = records.join(pairs, on="student", how="left", maintain_order="left")
+        return found.with_columns(pl.coalesce(_NEW, "student").alias("student")).drop(_NEW)
+
     def strangers(self, pseudonyms: pl.Series) -> int:
         """How many distinct pseudonyms are neither old nor new ones of a student of the vault."""
         known = pl.concat([self.pairs["old"], self.pairs["new"]]).implode()
         return pseudonyms.drop_nulls().unique().is_in(known).not_().to_list().count(True)
+
+    def new_ones(self, pseudonyms: pl.Series) -> int:
+        """How many distinct pseudonyms are new ones already."""
+        distinct = pseudonyms.drop_nulls().unique()
+        return distinct.is_in(self.pairs["new"].implode()).to_list().count(True)
 
     def old_ones(self, pseudonyms: pl.Series) -> int:
         """How many distinct pseudonyms are still old ones."""
@@ -76,12 +100,27 @@ class PseudonymStore:
     rename: Callable[[Renaming], None]
     """Write them anew with `Renaming.column`: each file or table whole or not at all. Killed, it
     is called again, and meets old and new ones."""
+    of_nobody: bool = False
+    """Whether pseudonyms of nobody may stand there, which `rename` replaces by random ones."""
 
 
-def rotate_vault_key(key: Path, *, transaction: Transaction, random_bytes: RandomBytes) -> Rotated:
+def rotate_vault_key(
+    key: Path,
+    *,
+    transaction: Transaction,
+    random_bytes: RandomBytes,
+    announce: Callable[[], None],
+) -> Rotated:
     """Wrap every data key under a new vault key; the old one is gone at the end.
 
     What is sealed is not opened. Other processes read on meanwhile, with both keys.
+
+    Args:
+        key: File of the vault key.
+        transaction: Over the vault's rows.
+        random_bytes: Never drawn from, as nothing is sealed anew.
+        announce: Called when all is under the new key, before the old one goes; again, where this
+            was killed after.
 
     Raises:
         ConfigurationError: a key file is not usable.
@@ -94,7 +133,10 @@ def rotate_vault_key(key: Path, *, transaction: Transaction, random_bytes: Rando
     # 2. A batch of records at a time, so that others get their turn.
     rewritten = _rewritten(transaction, lambda record: _rewrapped(record, vault))
 
-    # 3. The old key goes when all is under the new one and committed, while nobody can write.
+    # 3. Told before the old key goes: after that, nobody would know that something was to be told.
+    announce()
+
+    # 4. The old key goes when all is under the new one and committed, while nobody can write.
     while True:
         with transaction() as rows:
             rows.lock()
@@ -112,6 +154,8 @@ def rotate_pseudonym_key(
     vault: Vault,
     transaction: Transaction,
     stores: Sequence[PseudonymStore],
+    announce: Callable[[], None],
+    tell: Callable[[str], None],
 ) -> Rotated:
     """Give every student a new pseudonym everywhere; the old key is gone at the end.
 
@@ -123,41 +167,68 @@ def rotate_pseudonym_key(
         vault: Opens every identity, once or twice.
         transaction: Over the vault's rows.
         stores: All places that hold pseudonyms, the vault itself left out.
+        announce: As for `rotate_vault_key`.
+        tell: Told of each store when it is begun; for who waits.
 
     Raises:
         ConfigurationError: a key file is not usable.
         VaultError: a record does not open, or a store holds a pseudonym of nobody in the vault
             (found before anything is rewritten): erase its rows, or load the identities anew.
-            Both keys stay, and the rotation may be given again.
+            Where nothing is rewritten the next key is gone again; else both keys stay, and the
+            rotation may be given again.
     """
     # 1. Both keys lie on the disk, so old and new can be computed however often this is killed.
+    begun_before, renaming = next_key(key).exists(), None
     prepare_rotation(key)
     old, new = pseudonymiser(read_key(key)), pseudonymiser(read_key(next_key(key)))
-    renaming = _renaming(transaction, vault, old, new)
+    try:
+        renaming = _renaming(transaction, vault, old, new)
 
-    # 2. Who is not in the vault would lose all records in silence: refused before any rewriting.
-    for store in stores:
-        if strangers := renaming.strangers(store.pseudonyms()):
-            raise VaultError(
-                f"{store.name}: {strangers} students are not in the vault, so no new pseudonym "
-                "can be made for them; erase their records or load their identities"
-            )
+        # 2. Who is not in the vault would lose all records in silence: refused before any
+        # rewriting, and then all is as it was.
+        _refuse_strangers(renaming, stores)
+    except VaultError:
+        if not begun_before or (renaming is not None and _untouched(renaming, stores)):
+            abandon_rotation(key)
+        raise
 
     # 3. Stores first, then the vault: it yields the same pairs whichever of the two its rows bear.
     for store in stores:
+        tell(store.name)
         store.rename(renaming)
+    tell("vault")
     rewritten = _rewritten(transaction, lambda record: _renamed(record, vault, old, new))
 
     # 4. The old key goes only when nothing is left under it.
     for store in stores:
         if renaming.old_ones(store.pseudonyms()):
             raise VaultError(f"{store.name}: holds old pseudonyms still; rotate again")
+    announce()
     with transaction() as rows:
         rows.lock()
         if any(_renamed(record, vault, old, new) for record in each_record(rows)):
             raise VaultError("the vault was written to meanwhile; rotate again")
         finish_rotation(key)
     return Rotated(rewritten)
+
+
+def _refuse_strangers(renaming: Renaming, stores: Sequence[PseudonymStore]) -> None:
+    for store in stores:
+        if store.of_nobody:
+            continue
+        if strangers := renaming.strangers(store.pseudonyms()):
+            raise VaultError(
+                f"{store.name}: {strangers} students are not in the vault, so no new pseudonym "
+                "can be made for them; erase their records or load their identities"
+            )
+
+
+def _untouched(renaming: Renaming, stores: Sequence[PseudonymStore]) -> bool:
+    """Whether no store was begun, and so the vault neither, which comes after them."""
+    try:
+        return not any(renaming.new_ones(store.pseudonyms()) for store in stores)
+    except VaultError:
+        return False
 
 
 _Change = Callable[[SealedRecord], SealedRecord | None]

@@ -6,6 +6,7 @@ what is erased stands together or not at all. On PostgreSQL the table lies in a 
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import (
@@ -28,7 +29,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
 from dpanalytics.errors import ConfigurationError, VaultError
-from dpanalytics.vault.identities import SealedRecord
+from dpanalytics.vault.identities import SealedRecord, Vault
 from dpanalytics.vault.pseudonym import Pseudonym
 
 SCHEMA = "vault"
@@ -172,3 +173,25 @@ class SqlIdentityRows:
         # No pseudonym is empty, so all come after nothing.
         wanted = {"which": b"" if after is None else after, "at_most": limit}
         return tuple(SealedRecord(*row) for row in self._connection.execute(_ROWS_IN_ORDER, wanted))
+
+
+# What the register of consents is handed of the vault, in its caller's transaction
+
+
+def commitments_of(vault: Vault) -> Callable[[Connection, bytes], bytes | None]:
+    """Gives the commitment by which the journal names a student; None of one who is not in it."""
+
+    def commitment(connection: Connection, student: bytes) -> bytes | None:
+        name = vault.name_in_journal(SqlIdentityRows(connection), Pseudonym(student))
+        return None if name is None else name.commitment
+
+    return commitment
+
+
+def remover_of(vault: Vault) -> Callable[[Connection, bytes], bool]:
+    """Removes the name of a student who withdraws; the identifier and its commitment stay."""
+
+    def remove(connection: Connection, student: bytes) -> bool:
+        return vault.remove_name(SqlIdentityRows(connection), Pseudonym(student))
+
+    return remove

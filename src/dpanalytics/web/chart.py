@@ -39,6 +39,7 @@ def to_svg(content: Mapping[str, Any], *, metric: str | None = None) -> str:
     chart = _chart(alt.Data(values=data), data, axes or ["what"], rows[0]["unit"])
     subtitle = [
         f"{content['population'].capitalize()}.",
+        *(each["words"] for each in content.get("coverage", ())),
         "Bars show where the exact figure lies, 95 times in 100.",
     ]
     chart = chart.properties(

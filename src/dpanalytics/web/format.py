@@ -5,11 +5,16 @@ from datetime import date, datetime
 from typing import Any
 
 from dpanalytics.openness import words
+from dpanalytics.openness.annual import Figure
 from dpanalytics.schema.source import Column
 from dpanalytics.schema.view import Dimension
 
 NONE = "–"
 """Where there is nothing to tell."""
+UNCERTAIN = "too uncertain"
+"""In place of a noisy figure that its margin swamps."""
+UNKNOWN = "not known"
+"""In place of a share of which nothing is known at all."""
 
 
 def figure(value: float) -> str:
@@ -22,6 +27,42 @@ def times(value: float) -> str:
     if value == 1:
         return "no change"
     return f"{value:,.12g} times" if value < 10**15 else f"{value:.3g} times"
+
+
+def as_likely(value: float) -> str:
+    """How likely something is at most, beside what it would be otherwise."""
+    return "just as likely" if value == 1 else f"{times(value)} as likely"
+
+
+def noisy(value: Figure) -> str:
+    """A noisy figure with its margin, or only its range where the margin swamps it."""
+    if value.swamped:
+        return UNKNOWN if (value.low, value.high) == (0, 1) else span(value)
+    return f"{_amount(value, max(0.0, value.estimate))} ± {_amount(value, value.margin, mark='')}"
+
+
+def estimate(value: Figure) -> str:
+    """A noisy figure with its margin, where its range stands beside it."""
+    return UNCERTAIN if value.swamped else noisy(value)
+
+
+def span(value: Figure) -> str:
+    """Where an exact figure lies, 95 times in 100."""
+    return f"{_amount(value, value.low, mark='')} to {_amount(value, value.high)}"
+
+
+def in_full(value: Figure) -> str:
+    """A noisy figure in a sentence."""
+    if value.swamped:
+        return f"{UNCERTAIN} ({span(value)})"
+    return f"{_amount(value, max(0.0, value.estimate))} (between {span(value)})"
+
+
+def _amount(value: Figure, amount: float, *, mark: str = "%") -> str:
+    """One amount of a figure: a share in per cent, as precise as its margin makes sense of."""
+    if value.unit != "share":
+        return f"{amount:,.0f}"
+    return f"{100 * amount:,.{0 if value.margin >= 0.01 else 1}f}{mark}"
 
 
 def chance(delta: float) -> str:
@@ -44,9 +85,9 @@ def names(values: Iterable[str]) -> str:
     return ", ".join(map(str, values)) or NONE
 
 
-def counted(one: str) -> Callable[[int], str]:
-    """So many of them: 1 day, 28 days."""
-    return lambda number: f"{number:,} {one}" + ("" if number == 1 else "s")
+def counted(one: str, many: str | None = None) -> Callable[[int], str]:
+    """So many of them: 1 day, 28 days; `many` where it is not spelt with an s."""
+    return lambda number: f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def places(decimals: int) -> str:

@@ -3,6 +3,7 @@
 Nothing here answers a question or loads a row.
 """
 
+import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dpanalytics.ledger.archive import Archive
 from dpanalytics.ledger.audit import Audit, Reconciliation, read_proof
 from dpanalytics.ledger.checkpoint import Checkpoint, cosign, open_checkpoint
 from dpanalytics.ledger.checkpoints import (
+    STAMP,
     Checkpoints,
     kept_checkpoints,
     read_verifier_key,
@@ -22,8 +24,9 @@ from dpanalytics.ledger.checkpoints import (
 from dpanalytics.ledger.export import Wanted, unfinished, write_export
 from dpanalytics.ledger.journal import Journal, open_journal
 from dpanalytics.ledger.merkle import verify_consistency
-from dpanalytics.ledger.note import NoteRefused, SignatureType, Signer, VerifierKey
-from dpanalytics.ledger.offline import Manifest
+from dpanalytics.ledger.note import Note, NoteRefused, SignatureType, Signer, VerifierKey
+from dpanalytics.ledger.offline import CHECKPOINT, Fault, Manifest, Report, check_export, read_keys
+from dpanalytics.ledger.timestamp import StampRefused, read_roots, request_stamp, stamped_at
 from dpanalytics.settings import Settings
 from dpanalytics.store.snapshots import SnapshotStore
 from dpanalytics.vault.keys import create_key, read_key
@@ -140,9 +143,13 @@ class Auditing:
         note = self.checkpoint() if size is None else self.checkpoints.note(size)
         key = read_verifier_key(self._settings.signing_public)
         head = open_checkpoint(note, origin=key)[0].head
+        stamp = self.checkpoints.stamp(head.size)
+        encoded = None if stamp is None else base64.b64encode(stamp).decode()
+        goes_on = begun is not None and begun.size == size
         wanted = Wanted(
-            # A cosignature that came meanwhile is not of what was begun.
-            checkpoint=begun.checkpoint if begun is not None and begun.size == size else note,
+            # A cosignature or a time stamp that came meanwhile is not of what was begun.
+            checkpoint=begun.checkpoint if begun is not None and goes_on else note,
+            stamp=begun.stamp if begun is not None and goes_on else encoded,
             size=head.size,
             keys=tuple(map(str, (key, *cosigners))),
             first=first,
@@ -216,6 +223,85 @@ def cosign_file(
         raise ConfigurationError(f"{key}: {error}") from error
     write_whole(last, note, replace=True)
     return signed
+
+
+@dataclass(frozen=True)
+class Stamped:
+    """A time stamp that is kept."""
+
+    file: Path
+    at: datetime | None
+    """When, as the authority says; None where no root certificate was given to check it by."""
+
+
+def stamp_file(checkpoint: Path, *, url: str | None, authority: Path | None) -> Stamped:
+    """Have an authority stamp a checkpoint, or check the time stamp that lies beside it.
+
+    Args:
+        checkpoint: The signed note; its time stamp is kept beside it and ends in `.tsr`.
+        url: The authority's address; without it, the kept time stamp is checked.
+        authority: File of root certificates that it must be under, in PEM.
+
+    Raises:
+        ConfigurationError: a file can't be used, or the authority does not answer.
+        RequestError: the checkpoint is none, or there is nothing to do.
+        JournalError: the time stamp is not the authority's, or not of this checkpoint.
+    """
+    if url is None and authority is None:
+        raise RequestError(
+            "--url and --authority are missing: the address of an authority to ask, or its root "
+            "certificate to check a time stamp by"
+        )
+    roots = read_roots(authority) if authority is not None else None
+    file = checkpoint.with_name(f"{checkpoint.name}{STAMP}")
+    try:
+        text = Note.parse(checkpoint.read_bytes()).text
+        answer = file.read_bytes() if url is None else request_stamp(text, url=url)
+        at = stamped_at(answer, text, roots=roots) if roots is not None else None
+    except NoteRefused as error:
+        raise RequestError(f"{checkpoint}: {error}") from error
+    except StampRefused as error:
+        raise JournalError(f"{file}: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
+    if url is not None:
+        write_whole(file, answer, replace=True)
+    return Stamped(file, at)
+
+
+def verify_export(export: Path, *, keys: Path, pin: Path | None, authority: Path) -> Report:
+    """Check an export as its verifier does, and the time stamp of its checkpoint besides.
+
+    Raises:
+        ConfigurationError: the root certificates can't be read.
+        OSError: a file can't be read.
+        ValueError: the keys or the pin are none.
+    """
+    roots = read_roots(authority)
+    report = check_export(
+        export,
+        keys=read_keys(keys.read_text("utf-8").splitlines()),
+        pin=pin.read_bytes() if pin is not None else None,
+    )
+    stamp = export / f"{CHECKPOINT}{STAMP}"
+    if report.faults:
+        return report
+    if not stamp.exists():
+        report.unchecked = True
+        report.unproved.append("when the checkpoint was there: the export has no time stamp of it")
+        return report
+    try:
+        text = Note.parse((export / CHECKPOINT).read_bytes()).text
+        at = stamped_at(stamp.read_bytes(), text, roots=roots)
+        report.proved.append(f"an authority of {authority.name} saw this checkpoint on {told(at)}")
+    except (StampRefused, NoteRefused) as error:
+        report.faults.append(Fault(None, f"{stamp.name}: {error}"))
+    return report
+
+
+def told(at: datetime) -> str:
+    """A moment for people."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _check_goes_on(old: Checkpoint, new: Checkpoint, path: tuple[bytes, ...]) -> None:

@@ -5,10 +5,10 @@ Holds no key, and imports nothing of the vault.
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from dpanalytics.access.tokens import TokenChecker, token_checker
@@ -23,9 +23,12 @@ from dpanalytics.ledger.journal import (
 from dpanalytics.openness.register import KeptRegister, Register, register_of
 from dpanalytics.openness.reviews import Review, reviews_of
 from dpanalytics.query.answer import Answered, Desk
+from dpanalytics.query.coverage import RecordedFigures
 from dpanalytics.query.plan import Planner
 from dpanalytics.query.timing import TimeClasses, at_once
-from dpanalytics.schema.declared import Declarations, read_declarations
+from dpanalytics.schema.case import why_closed
+from dpanalytics.schema.coverage import Coverage
+from dpanalytics.schema.declared import Declarations
 from dpanalytics.schema.view import View
 from dpanalytics.settings import Settings
 from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
@@ -33,7 +36,8 @@ from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
 if TYPE_CHECKING:
     pass
 
-from dpanalytics.wiring.journals import adopt, journal_of, utc_now
+from dpanalytics.wiring.journals import adopt, declared_in, journal_of, utc_now
+from dpanalytics.wiring.reports import Reports
 
 PLANS_KEPT = 512
 """Questions of late that are not compiled again when they are repeated."""
@@ -42,26 +46,44 @@ PLANS_KEPT = 512
 class MacroDoor:
     """All that the macro service does, for every consumer; holds no key, and threads share it."""
 
-    def __init__(self, declarations: Declarations, settings: Settings, journal: Journal) -> None:
+    def __init__(
+        self,
+        declarations: Declarations,
+        settings: Settings,
+        journal: Journal,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
         """Over declarations that the journal has adopted."""
         self.declarations = declarations
         self._settings = settings
         self._journal = journal
+        self._clock = clock
         self._snapshots = SnapshotStore(settings.snapshots)
         self._planner = Planner(kept=PLANS_KEPT)
         self._classes = TimeClasses(
             settings.time_class_ms / 1000, time.monotonic, time.sleep, secrets.SystemRandom().random
         )
         self._views = {name: checked.view for name, checked in declarations.views.items()}
-        self._register = KeptRegister(self._register_of, clock=utc_now)
+        self._register = KeptRegister(self._register_of, clock=self._clock)
+        telling = (v.view for v in declarations.views.values() if v.tells_agreement)
+        self._figures = RecordedFigures(journal, view=next(telling, None), clock=self._clock)
 
     def register(self) -> Register:
         """The openness register, at most a minute old."""
         return self._register.get()
 
+    def coverage(self, view: str, academic_years: Sequence[str] = ()) -> tuple[Coverage, ...]:
+        """What share of a year's students is in a view, as recorded last; none where all are.
+
+        `academic_years`: all of the view by default. It comes from recorded releases alone.
+        """
+        checked = self.declarations.views[view]
+        return self._figures.of(checked.scopes, academic_years or checked.view.academic_years)
+
     def reviews(self, *, within: int) -> tuple[Review, ...]:
         """All approvals, the most urgent first; due are those that end within so many days."""
-        return reviews_of(self.declarations, now=utc_now(), within=within)
+        return reviews_of(self.declarations, now=self._clock(), within=within)
 
     def _register_of(self, now: datetime) -> Register:
         head = self._journal.head()
@@ -71,6 +93,7 @@ class MacroDoor:
             accounts=self._journal.all_accounts(),
             head=head,
             last_entry=date.fromisoformat(newest["at"][:10]) if newest else None,
+            coverage=self.coverage,
             as_of=now,
         )
 
@@ -89,7 +112,8 @@ class MacroDoor:
             snapshot_of=self._current,
             ledger=self._journal,
             planner=self._planner,
-            clock=utc_now,
+            clock=self._clock,
+            coverage_of=self.coverage,
             hold_back=self._classes.hold,
         )
 
@@ -142,6 +166,11 @@ class MacroDoor:
         """
         return kept_checkpoints(self._settings.checkpoints, key=self._settings.signing_public)
 
+    @property
+    def reports(self) -> Reports:
+        """The annual reports that were written."""
+        return Reports(self._settings.reports)
+
     def check_ready(self) -> None:
         """Say whether a question could be answered now.
 
@@ -155,25 +184,42 @@ class MacroDoor:
 
     def token_checker(self) -> TokenChecker:
         """Who signs in here, and as what."""
-        return token_checker(self._settings, self.declarations.access, clock=utc_now)
+        return token_checker(self._settings, self.declarations.access, clock=self._clock)
 
     def _current(self, view: View, academic_year: str) -> Snapshot:
+        # Of this moment: from the second on in which a case ends, its view is not there.
+        self._check_open(view)
         snapshot = self._snapshots.current(view.name, academic_year)
         if snapshot.view_digest != view_digest(view):
             raise SnapshotError(
                 f"view {view.name} was declared anew since its snapshot of {academic_year}; "
                 "the data steward builds it again"
             )
+        self._check_open(view, since=snapshot.built_at)
         return snapshot
+
+    def _check_open(self, view: View, *, since: datetime | None = None) -> None:
+        """Refuse a view whose special category columns no case opens (policy 4.5)."""
+        reason = why_closed(
+            view.name,
+            self.declarations.views[view.name].special,
+            self.declarations.cases.values(),
+            today=self._clock().date(),
+            since=since.astimezone(UTC).date() if since else None,
+        )
+        if reason:
+            raise SnapshotError(reason)
 
 
 @contextmanager
-def open_macro(settings: Settings) -> Iterator[MacroDoor]:
-    """The macro door; declarations that changed are adopted."""
-    declared = read_declarations(settings.declarations)
-    with journal_of(settings) as journal:
+def open_macro(
+    settings: Settings, *, clock: Callable[[], datetime] = utc_now
+) -> Iterator[MacroDoor]:
+    """The macro door; declarations that changed are adopted. `clock` tells the time in UTC."""
+    declared = declared_in(settings)
+    with journal_of(settings, clock=clock) as journal:
         adopt(settings, journal, declared)
-        yield MacroDoor(declared, settings, journal)
+        yield MacroDoor(declared, settings, journal, clock=clock)
 
 
 @contextmanager

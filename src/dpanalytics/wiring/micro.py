@@ -5,14 +5,17 @@ are use cases, never the vault, the store or a connection.
 """
 
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from typing import TypeVar
 
 import polars as pl
 
 from dpanalytics.access.tokens import TokenChecker, token_checker
 from dpanalytics.consent.register import ConsentRegister
+from dpanalytics.consent.requests import StudentRequests
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.terms import texts_of
 from dpanalytics.disclosure.adoption import adopt_programmes
@@ -20,10 +23,12 @@ from dpanalytics.disclosure.caserows import Shown
 from dpanalytics.disclosure.disclose import Instruments
 from dpanalytics.disclosure.indicators import Computed, Figure, compute
 from dpanalytics.disclosure.interventions import Interventions
+from dpanalytics.disclosure.middles import read_middles
 from dpanalytics.disclosure.programmes import Approved, approved_programmes
 from dpanalytics.disclosure.records import STUDENT
 from dpanalytics.errors import DeclarationError
 from dpanalytics.ledger.journal import Journal, open_journal
+from dpanalytics.query.timing import TimeClasses
 from dpanalytics.records.transactions import Records, open_records
 from dpanalytics.schema.declared import Declarations, read_declarations
 from dpanalytics.schema.indicator import Basis, Indicator
@@ -32,8 +37,13 @@ from dpanalytics.store.sources import SourceStore
 from dpanalytics.vault.identities import KeyFiles, Vault
 from dpanalytics.vault.keys import read_key
 from dpanalytics.vault.pseudonym import Pseudonymiser
-from dpanalytics.vault.rows import SqlIdentityRows
+from dpanalytics.vault.rows import SqlIdentityRows, commitments_of, remover_of
 from dpanalytics.wiring.journals import utc_now
+from dpanalytics.wiring.locks import using_pseudonyms
+from dpanalytics.wiring.office import Office
+from dpanalytics.wiring.self_service import Students
+
+T = TypeVar("T")
 
 
 class MicroDoor:
@@ -60,11 +70,14 @@ class MicroDoor:
         self._journal = journal
         self._sources = SourceStore(settings.sources)
         vault = Vault(keys=KeyFiles(settings.vault_key), random_bytes=secrets.token_bytes)
+        texts = texts_of(declarations.consent_texts.values())
         self._consents = ConsentRegister(
-            texts=texts_of(declarations.consent_texts.values()),
+            texts=texts,
             policy=declarations.consent_policy,
             journal=journal,
             clock=utc_now,
+            name_in_journal=commitments_of(vault),
+            remove_name=remover_of(vault),
         )
         self._pseudonymiser = Pseudonymiser(
             read_key(settings.pseudonym_key), students=declarations.identities.students
@@ -89,7 +102,45 @@ class MicroDoor:
             pseudonym_of=self._pseudonymiser.pseudonym,
         )
         """Run programmes, open, approve, read and close cases."""
-        self._vault = vault
+        requests = StudentRequests(
+            policy=declarations.consent_policy,
+            journal=journal,
+            clock=utc_now,
+            random_bytes=secrets.token_bytes,
+            name_in_journal=commitments_of(vault),
+        )
+        self.students = Students(
+            declarations,
+            texts=texts,
+            records=records,
+            journal=journal,
+            consents=self._consents,
+            requests=requests,
+            vault=vault,
+            sources=self._sources,
+            pseudonym_of=self._pseudonymiser.pseudonym,
+            own_figures=self.own_figures,
+            clock=utc_now,
+        )
+        """What students do, each about themselves."""
+        self.office = Office(
+            records=records,
+            requests=requests,
+            vault=vault,
+            clock=utc_now,
+            random_bytes=secrets.token_bytes,
+        )
+        """Answer requests of students."""
+        self._classes = TimeClasses(
+            settings.time_class_ms / 1000, time.monotonic, time.sleep, secrets.SystemRandom().random
+        )
+
+    def held(self, work: Callable[[], T]) -> T:
+        """What the work returns or raises, at the end of a time class.
+
+        For all that reads rows or a consent: how long it took tells of neither.
+        """
+        return self._classes.hold(work)
 
     def disclosures_of(self, student: str) -> tuple[Shown, ...]:
         """Who saw the name of a student, when and why, the newest first; by identifier."""
@@ -141,8 +192,13 @@ class MicroDoor:
             SqlIdentityRows(connection).each(after=None, limit=1)
 
     def token_checker(self) -> TokenChecker:
-        """Who signs in here, and as what."""
-        return token_checker(self._settings, self.declarations.access, clock=utc_now)
+        """Who signs in here, and as what: with a token for this door, where it has its own name."""
+        return token_checker(
+            self._settings,
+            self.declarations.access,
+            clock=utc_now,
+            audience=self._settings.micro_audience,
+        )
 
     def _figures(
         self, approved: Approved, *, students: pl.LazyFrame, as_of: date, today: date
@@ -160,6 +216,7 @@ class MicroDoor:
             declared=self.declarations.sources,
             basis=self._basis,
             as_of=as_of,
+            middles=read_middles(self._settings.middles),
             students=students,
             special=students,
             cases=self.declarations.cases,
@@ -174,9 +231,14 @@ def open_micro(settings: Settings) -> Iterator[MicroDoor]:
     Raises:
         ConfigurationError: records or keys are not usable.
         DeclarationError: the declarations are not.
+        VaultError: the pseudonym key is being rotated.
     """
     declared = read_declarations(settings.declarations)
-    with open_journal(settings, clock=utc_now) as journal, open_records(settings) as records:
+    with (
+        using_pseudonyms(settings),
+        open_journal(settings, clock=utc_now) as journal,
+        open_records(settings) as records,
+    ):
         door = MicroDoor(declared, settings, records, journal)
         adopt_programmes(declared.programmes, records=records, journal=journal)
         yield door

@@ -6,23 +6,31 @@ Holds the pseudonym key, and never the vault's.
 import csv
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.terms import Texts, texts_of
-from dpanalytics.errors import DeclarationError, IngestError, RequestError
+from dpanalytics.errors import DeclarationError, FileRefused, IngestError, RequestError
 from dpanalytics.ingest.load import LoadReport, load_file
+from dpanalytics.ingest.registers import RegisterReading, WithRegisters
 from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
+from dpanalytics.ingest.special import as_opened, close_special
 from dpanalytics.ledger.journal import (
     Journal,
 )
+from dpanalytics.schema.case import why_closed
 from dpanalytics.schema.consenttext import Campaign
-from dpanalytics.schema.declared import Declarations, read_declarations
+from dpanalytics.schema.coverage import CONSUMER
+from dpanalytics.schema.declared import Declarations
+from dpanalytics.schema.sqlcheck import CheckedView
+from dpanalytics.schema.view import STUDENT
 from dpanalytics.settings import Settings
 from dpanalytics.store.snapshots import SnapshotStore
 from dpanalytics.store.sources import SourceStore
@@ -32,9 +40,12 @@ from dpanalytics.vault.pseudonym import Pseudonymiser
 if TYPE_CHECKING:
     from dpanalytics.consent.campaigns import CampaignCounts, Campaigns
     from dpanalytics.consent.register import ConsentRegister
+    from dpanalytics.query.coverage import Measured
     from dpanalytics.records.transactions import Records
 
-from dpanalytics.wiring.journals import adopt, journal_of, utc_now
+from dpanalytics.wiring.erased import erased_students
+from dpanalytics.wiring.journals import EXCLUDED, adopt, declared_in, journal_of, utc_now
+from dpanalytics.wiring.locks import using_pseudonyms, using_stores
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -48,6 +59,8 @@ class LoadedConsents:
     """Of what holds afterwards."""
     new: int
     known_before: int
+    kept_out: int
+    """Decisions of students who were erased."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ class Steward:
     declarations: Declarations
     _settings: Settings
     _journal: Journal
+    _clock: Callable[[], datetime]
 
     def load(self, source: str, file: Path, *, progress: Progress | None = None) -> LoadReport:
         """Load a file as its source declares; all or nothing.
@@ -74,24 +88,71 @@ class Steward:
         Raises:
             RequestError: no such source.
             IngestError: the file can't be loaded; nothing of it was kept.
+            FileRefused: so, because it speaks of what is never used; the journal tells of it.
         """
         declared = self.declarations.sources.get(source)
         if declared is None:
             raise RequestError(
                 f"no source {source!r}; declared are {', '.join(sorted(self.declarations.sources))}"
             )
+        if declared.register_of is not None:
+            raise RequestError(
+                f"source {source} is a register of the service itself; there is no file to load"
+            )
+        agreed = self._agreed_to_special()
+        self._close_special(agreed)
         pseudonymiser = self._pseudonymiser(declared.students) if declared.students else None
-        report = load_file(
-            file,
-            declared,
-            store=SourceStore(self._settings.sources),
-            pseudonymiser=pseudonymiser,
-            clock=utc_now,
-            progress=progress,
-        )
+        try:
+            report = load_file(
+                file,
+                as_opened(declared, self.declarations.cases.values(), self._clock().date()),
+                store=SourceStore(self._settings.sources),
+                pseudonymiser=pseudonymiser,
+                clock=self._clock,
+                agreed=agreed,
+                progress=progress,
+            )
+        except FileRefused:
+            # Neither the file's name nor the column's: they may say of whom it is.
+            self._journal.append("refusal", {"reason": EXCLUDED, "source": source})
+            raise
         if not report.already_loaded:
             self._journal.append("load", {"source": report.source, "load": report.load_id})
         return report
+
+    def close_special(self) -> tuple[str, ...]:
+        """Take special category data out of the stores that no case in force opens any more.
+
+        So are the values of students who no longer agree, and snapshots of views that no case
+        opens. Each load does it first, and so does the removal of what is kept too long.
+
+        Returns:
+            Sources and views of which something was taken out.
+
+        Raises:
+            IngestError: a source is being loaded, or can't be rewritten.
+            SnapshotError: a view is being built, or can't be removed.
+        """
+        return self._close_special(self._agreed_to_special())
+
+    def _close_special(self, agreed: pl.DataFrame) -> tuple[str, ...]:
+        return close_special(
+            self.declarations.sources,
+            self.declarations.views,
+            self.declarations.cases.values(),
+            store=SourceStore(self._settings.sources),
+            snapshots=SnapshotStore(self._settings.snapshots),
+            agreed=agreed,
+            today=self._clock().date(),
+        )
+
+    def _agreed_to_special(self) -> pl.DataFrame:
+        """Who agreed to special category data; nobody is asked for where no case is in force."""
+        now = self._clock()
+        if not any(case.in_force(now.date()) for case in self.declarations.cases.values()):
+            return pl.DataFrame(schema={STUDENT: pl.Binary})
+        with self._records() as records, records.reading() as connection:
+            return self._register().state_of_all(connection, at=now).agreed[Scope.SPECIAL_CATEGORY]
 
     def load_consents(self, file: Path) -> "LoadedConsents":
         """Write the registry's decisions to the register, all or nothing; once, if given again.
@@ -102,19 +163,24 @@ class Steward:
         """
         from dpanalytics.consent.decisions import read_decisions  # noqa: PLC0415 (slow)
 
-        register, now = self._register(), utc_now()
-        decisions = read_decisions(
-            file, self._pseudonymiser(self._students()), texts=self._texts(), now=now
-        )
+        register, now = self._register(), self._clock()
+        pseudonymiser = self._pseudonymiser(self._students())
+        given = read_decisions(file, pseudonymiser, texts=self._texts(), now=now)
+        decisions = [each for each in given if each.student not in pseudonymiser.erased]
         with self._records() as records, records.writing() as connection:
             new = register.load(connection, decisions)
         with self._records() as records, records.reading() as connection:
-            digest = register.state_of_all(connection, at=utc_now()).digest
-        return LoadedConsents(digest, new=new, known_before=len(decisions) - new)
+            digest = register.state_of_all(connection, at=self._clock()).digest
+        return LoadedConsents(
+            digest,
+            new=new,
+            known_before=len(decisions) - new,
+            kept_out=len(given) - len(decisions),
+        )
 
     def consent_state(self, at: datetime | None = None) -> "ConsentCounts":
         """How many students agreed to what at a moment; now, by default. For data stewards only."""
-        moment = at or utc_now()
+        moment = at or self._clock()
         with self._records() as records, records.reading() as connection:
             state = self._register().state_of_all(connection, at=moment)
         agreed = {scope: students.height for scope, students in state.agreed.items()}
@@ -177,7 +243,9 @@ class Steward:
     def _listed(self, students: Path) -> tuple[tuple[str, bytes], ...]:
         from dpanalytics.consent.decisions import read_students  # noqa: PLC0415 (slow)
 
-        return read_students(students, self._pseudonymiser(self._students()))
+        pseudonymiser = self._pseudonymiser(self._students())
+        listed = read_students(students, pseudonymiser)
+        return tuple(each for each in listed if each[1] not in pseudonymiser.erased)
 
     def _students(self) -> str:
         spaces = {s.students for s in self.declarations.sources.values() if s.students}
@@ -197,14 +265,14 @@ class Steward:
             texts=self._texts(),
             policy=self.declarations.consent_policy,
             journal=self._journal,
-            clock=utc_now,
+            clock=self._clock,
         )
 
     def _campaigns(self) -> "Campaigns":
         from dpanalytics.consent.campaigns import Campaigns  # noqa: PLC0415 (slow)
 
         return Campaigns(
-            self._register(), texts=self._texts(), journal=self._journal, clock=utc_now
+            self._register(), texts=self._texts(), journal=self._journal, clock=self._clock
         )
 
     def _records(self) -> "Records":
@@ -222,23 +290,24 @@ class Steward:
         known = self.declarations.views
         if unknown := [name for name in views if name not in known]:
             raise RequestError(f"no view {unknown[0]!r}; declared are {', '.join(sorted(known))}")
-        wanted = [known[name] for name in views or sorted(known)]
-        consents = None
-        if any(checked.by_consent for checked in wanted):
-            with self._records() as records, records.reading() as connection:
-                consents = self._register().state_of_all(connection, at=utc_now())
-        for name in views or sorted(known):
+        # Of all views those come last that no case opens: they are refused when all else is built.
+        names = list(views or sorted(known, key=lambda name: (self._is_closed(name), name)))
+        registers = self._registers(known[name] for name in names)
+        loaded = SourceStore(self._settings.sources)
+        declared = self.declarations.sources
+        for name in names:
             checked = known[name]
             snapshots = SnapshotStore(self._settings.snapshots)
             reports = build_snapshots(
                 checked,
-                sources=SourceStore(self._settings.sources),
-                declared_sources=self.declarations.sources,
-                consenting=consents.agreed[Scope.COMBINE_SOURCES].lazy() if consents else None,
-                consent_state=consents.digest if consents else None,
+                sources=WithRegisters(loaded, declared, registers) if registers else loaded,
+                declared_sources=declared,
+                consenting=registers.consenting(checked.scopes) if registers else None,
+                consent_state=registers.consent_state if registers else None,
                 snapshots=snapshots,
-                clock=utc_now,
+                clock=self._clock,
                 seed=secrets.randbits(64),
+                cases=self.declarations.cases.values(),
             )
             for report in reports:
                 self._journal.append(
@@ -253,8 +322,86 @@ class Steward:
                 snapshots.prune(name, report.snapshot.academic_year)
                 yield report
 
+    def _is_closed(self, view: str) -> bool:
+        special, cases = self.declarations.views[view].special, self.declarations.cases.values()
+        return why_closed(view, special, cases, today=self._clock().date()) is not None
+
+    def _registers(self, views: Iterable[CheckedView]) -> RegisterReading | None:
+        """The registers as they are now, in one reading; None where none of the views needs any."""
+        declared = self.declarations.sources
+        drawn = {n for v in views for n in v.student_sources if v.scopes or declared[n].register_of}
+        if not drawn:
+            return None
+        from dpanalytics.disclosure.stages import stages_of_cases  # noqa: PLC0415 (slow)
+
+        space = next(s.students for n, s in declared.items() if n in drawn and s.students)
+        basis, now = self.declarations.basis, self._clock()
+        with self._records() as records, records.reading() as connection:
+            consents = self._register().state_of_all(connection, at=now)
+            cases = stages_of_cases(connection)
+        return RegisterReading(
+            at=now,
+            agreed={scope.value: students for scope, students in consents.agreed.items()},
+            consent_state=consents.digest,
+            cases=cases,
+            running=lambda day: [p.name for p in basis.running(day)] if basis else [],
+            key_id=self._pseudonymiser(space).key_id,
+        )
+
+    def with_coverage(self, views: Sequence[str]) -> Sequence[str]:
+        """These views and the one that tells who agreed, where they hold only who did."""
+        known = self.declarations.views
+        telling = [name for name, checked in known.items() if checked.tells_agreement]
+        partial = any(name in known and known[name].scopes for name in views)
+        return (*views, *(n for n in telling if n not in views)) if partial else views
+
+    def measure_coverage(self, built: Iterable[SnapshotReport]) -> "tuple[Measured, ...]":
+        """Release what share of each year's students agreed, from the snapshots just built.
+
+        The consumer `coverage` pays, once for a snapshot. Where its grant holds too little, or it
+        has none, the last recorded figure stands.
+
+        Args:
+            built: what `build` told; snapshots of other views than that which tells who agreed
+                have no part in it.
+
+        Raises:
+            ReleaseFailed: a figure was paid for and could not be made.
+        """
+        views, consumers = self.declarations.views, self.declarations.consumers
+        snapshots = {
+            report.snapshot.academic_year: report.snapshot
+            for report in built
+            if views[report.snapshot.view].tells_agreement
+        }
+        if not snapshots or CONSUMER not in consumers:
+            return ()
+        from dpanalytics.query.answer import Desk  # noqa: PLC0415 (slow)
+        from dpanalytics.query.coverage import measure  # noqa: PLC0415
+        from dpanalytics.query.plan import Planner  # noqa: PLC0415
+
+        (view,) = (checked.view for checked in views.values() if checked.tells_agreement)
+        desk = Desk(
+            consumer=consumers[CONSUMER],
+            views={view.name: view},
+            snapshot_of=lambda _, year: snapshots[year],
+            ledger=self._journal,
+            planner=Planner(kept=1),
+            clock=self._clock,
+        )
+        return tuple(
+            measure(desk, view, grant)
+            for grant in self._journal.accounts(CONSUMER)
+            if (grant.view, grant.withdrawn) == (view.name, False)
+            and grant.academic_year in snapshots
+        )
+
     def _pseudonymiser(self, students: str) -> Pseudonymiser:
-        return Pseudonymiser(read_key(self._settings.pseudonym_key), students=students)
+        return Pseudonymiser(
+            read_key(self._settings.pseudonym_key),
+            students=students,
+            erased=erased_students(self._settings, students=students),
+        )
 
 
 def _write_students(target: Path, identifiers: Sequence[str]) -> None:
@@ -272,9 +419,17 @@ def _write_students(target: Path, identifiers: Sequence[str]) -> None:
 
 
 @contextmanager
-def open_steward(settings: Settings) -> Iterator[Steward]:
-    """The data steward's use cases; declarations that changed are adopted."""
-    declared = read_declarations(settings.declarations)
-    with journal_of(settings) as journal:
+def open_steward(
+    settings: Settings, *, clock: Callable[[], datetime] = utc_now
+) -> Iterator[Steward]:
+    """The data steward's use cases; declarations that changed are adopted.
+
+    `clock` tells the time in UTC.
+
+    Raises:
+        VaultError: pseudonyms or what is kept are being changed.
+    """
+    declared = declared_in(settings)
+    with using_pseudonyms(settings), using_stores(settings), journal_of(settings) as journal:
         adopt(settings, journal, declared)
-        yield Steward(declared, settings, journal)
+        yield Steward(declared, settings, journal, clock)

@@ -29,6 +29,7 @@ from dpanalytics.settings import (
 from dpanalytics.store.snapshots import SnapshotStore
 from dpanalytics.store.sources import SourceStore
 from dpanalytics.wiring.journals import utc_now
+from dpanalytics.wiring.locks import using_stores
 
 
 def upgrade_home(settings: Settings) -> tuple[str, Path | None]:
@@ -59,8 +60,13 @@ def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) 
     Raises:
         ConfigurationError: a directory is there already, or can't be written.
         JournalError: the journal does not verify.
+        VaultError: a key is being rotated, a student erased, or what is kept too long removed.
     """
-    with _tables_of(settings) as tables, open_journal(settings, clock=utc_now) as journal:
+    with (
+        using_stores(settings),
+        _tables_of(settings) as tables,
+        open_journal(settings, clock=utc_now) as journal,
+    ):
         manifest = back_up(
             target,
             journal=journal,
@@ -68,6 +74,7 @@ def back_up_home(settings: Settings, target: Path, *, keys: Path | None = None) 
             stores={
                 "store/sources": (settings.sources, SourceStore),
                 "store/snapshots": (settings.snapshots, SnapshotStore),
+                "store/erased": (settings.erased, Kept),
                 "checkpoints": (settings.checkpoints, Kept),
                 "declared": (settings.declared, Kept),
                 "register": (tables, Tables),

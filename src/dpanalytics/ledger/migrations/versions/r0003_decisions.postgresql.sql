@@ -2,7 +2,8 @@
 CREATE OR REPLACE FUNCTION ledger.append(told_at text, told_kind text, payload jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ledger, pg_temp AS $$
 BEGIN
-  IF told_kind IN ('load', 'snapshot', 'consent', 'campaign', 'rotation', 'programme', 'refusal') THEN
+  IF told_kind IN ('load', 'snapshot', 'consent', 'campaign', 'identities', 'rotation',
+                   'retention', 'refusal') THEN
     RETURN ledger.write_entry(ledger.lock(), told_at, told_kind, payload);
   END IF;
   RAISE EXCEPTION 'a kind of entry that the journal writes itself' USING ERRCODE = 'data_exception';

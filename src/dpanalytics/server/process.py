@@ -1,8 +1,8 @@
-"""The web applications, put together: routes, use cases, guards, log and metrics.
+"""What the services share: how an application is put together, and how a process serves it.
 
-Importing this does nothing. `create_macro_app` makes the macro application over one home; its
-lifespan opens the use cases once for the process and closes them. `app_of_environment` is the
-factory for worker processes, which the environment tells what to serve.
+Nothing here knows which door it serves. `create_app` puts guards, use cases, routes, log and
+metrics together; its lifespan opens the use cases once for the process and closes them. `run`
+serves an application in one process, or in several that share a socket.
 """
 
 import logging
@@ -13,20 +13,27 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from dpanalytics.api.audit import audit_routes
-from dpanalytics.api.described import describe
+from dpanalytics.access.tokens import TokenChecker
+from dpanalytics.api.described import About, describe
 from dpanalytics.api.guard import (
     AddressRates,
     CallersWhoLeft,
@@ -36,38 +43,73 @@ from dpanalytics.api.guard import (
     SecurityHeaders,
     Sizes,
 )
-from dpanalytics.api.macro import macro_routes
 from dpanalytics.api.metrics import DIRECTORY, Metrics, of_workers, serve_metrics
 from dpanalytics.api.problems import add_problem_handlers
-from dpanalytics.api.register import RegisterForms, register_routes
-from dpanalytics.api.reviews import review_routes
 from dpanalytics.api.sign_in import add_openid_connect, local_routes
 from dpanalytics.api.telemetry import RequestLog, Write, line_writer, logging_to, standard_error
 from dpanalytics.api.turns import open_turns
 from dpanalytics.errors import ConfigurationError, DpAnalyticsError
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
-from dpanalytics.web.register import register_pages
 from dpanalytics.wiring.journals import utc_now
-from dpanalytics.wiring.macro import open_macro
 
 SIGNED_IN = "/v1/"
 """Where routes lie that take a sign-in."""
-FACTORY = "dpanalytics.server:app_of_environment"
-"""The application of a worker process, as uvicorn names it."""
-
 BACKLOG = 2048
 """Connections that may wait to be let in."""
 
 log = logging.getLogger(__name__)
 
 
-def create_macro_app(
-    settings: Settings, *, write: Write | None = None, registry: CollectorRegistry | None = None
+class Door(Protocol):
+    """The use cases of a service."""
+
+    def token_checker(self) -> TokenChecker:
+        """Who signs in here, and as what."""
+
+    def check_ready(self) -> None:
+        """Raise an error of ours where nothing could be done now."""
+
+
+class CreateApp(Protocol):
+    """Makes an application over a home."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        *,
+        write: Write | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> FastAPI:
+        """What writes the log, and what the metrics are registered with."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a process serves."""
+
+    create: CreateApp
+    factory: str
+    """What makes the application in a worker process, as uvicorn names it."""
+    port: int
+    metrics_port: int | None
+
+
+def create_app(
+    settings: Settings,
+    *,
+    open_door: Callable[[Settings], AbstractContextManager[Door]],
+    about: About,
+    routers: Sequence[APIRouter],
+    write: Write | None,
+    registry: CollectorRegistry | None,
 ) -> FastAPI:
-    """The macro application over one home; its lifespan opens what it needs.
+    """An application over one home; its lifespan opens what it needs.
 
     Args:
         settings: The home, and how it is served.
+        open_door: Opens the use cases, kept in `app.state.door`.
+        about: What the description of the routes says of them all.
+        routers: The routes; sign-in with local accounts is added where settings say so.
         write: What writes the log; without it, to standard error.
         registry: What the metrics are registered with; without it, nobody reads them.
     """
@@ -81,7 +123,7 @@ def create_macro_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             try:
-                door = opened.enter_context(open_macro(settings))
+                door = opened.enter_context(open_door(settings))
                 app.state.token_checker = door.token_checker()
             except DpAnalyticsError as error:
                 log.error("not started: %s: %s", type(error).__name__, error)
@@ -132,16 +174,12 @@ def create_macro_app(
             # Then routes: sign-in, rates of persons and consumers, the question, its turn.
         ],
     )
-    app.include_router(macro_routes())
-    forms = RegisterForms()
-    app.include_router(register_routes(forms))
-    app.include_router(register_pages(forms))
-    app.include_router(review_routes())
-    app.include_router(audit_routes())
+    for router in routers:
+        app.include_router(router)
     if settings.local_accounts:
         app.include_router(local_routes())
     add_problem_handlers(app)
-    describe(app)
+    describe(app, about)
     if settings.issuer is not None:
         _say_who_signs_in(app, settings.issuer)
     return app
@@ -161,8 +199,8 @@ def _say_who_signs_in(app: FastAPI, issuer: str) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def app_of_environment() -> FastAPI:
-    """The macro application of a worker process, over the home that the environment names.
+def app_of_environment(create: CreateApp) -> FastAPI:
+    """The application of a worker process, over the home that the environment names.
 
     From now on the process's standard error holds the log and nothing else.
 
@@ -172,16 +210,14 @@ def app_of_environment() -> FastAPI:
     settings = load_settings(environ=os.environ)
     for_good = ExitStack()
     write = for_good.enter_context(_log_of_process(settings))
-    app = create_macro_app(settings, write=write)
+    app = create(settings, write=write)
     app.state.for_good = for_good  # never closed: it ends with the process
     return app
 
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
-    """How uvicorn serves an application of ours."""
+    """How uvicorn serves an application of ours; where it listens is not among it."""
     return {
-        "host": settings.host,
-        "port": settings.port,
         "http": "httptools",  # whichever else is installed: the guards were tested with it
         "ws": "none",
         "log_config": None,
@@ -193,8 +229,8 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def run_macro(settings: Settings, *, told: Callable[[int], None]) -> None:
-    """Serve the macro application until interrupted, in as many processes as settings say.
+def run(settings: Settings, service: Service, *, told: Callable[[int], None]) -> None:
+    """Serve an application until interrupted, in as many processes as settings say.
 
     On SIGTERM or SIGINT it takes no more requests, answers those that have begun within the time
     limit, and ends the process with code 0. A worker process that dies is replaced; one that
@@ -202,32 +238,33 @@ def run_macro(settings: Settings, *, told: Callable[[int], None]) -> None:
 
     Args:
         settings: As the environment of this process tells them, since workers read them there.
+        service: What is served.
         told: Called with the port once requests are let in.
 
     Raises:
         ConfigurationError: the address can't be had, or the application does not start.
     """
     try:
-        _serve(settings, told)
+        _serve(settings, service, told)
     except _Ended:
         # A thread may be held back for its time class yet, and would keep the process for as long.
-        # Its debit is durable, and asking again answers it.
+        # What it has done is durable, and asking again answers it.
         sys.stdout.flush()
         os._exit(0)
 
 
-def _serve(settings: Settings, told: Callable[[int], None]) -> None:
+def _serve(settings: Settings, service: Service, told: Callable[[int], None]) -> None:
     with ExitStack() as running:
         write = running.enter_context(_log_of_process(settings))
-        listening = running.enter_context(_listening(settings))
+        listening = running.enter_context(_listening(settings.host, service.port))
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, _leave)
         told(listening.getsockname()[1])
         options = uvicorn_options(settings)
         if settings.workers == 1:
             registry = CollectorRegistry()
-            running.enter_context(_metrics_page(settings, registry))
-            app = create_macro_app(settings, write=write, registry=registry)
+            running.enter_context(_metrics_page(service.metrics_port, registry))
+            app = service.create(settings, write=write, registry=registry)
             server = uvicorn.Server(uvicorn.Config(app, **options))
             server.run(sockets=[listening])
             if not server.started:
@@ -236,10 +273,10 @@ def _serve(settings: Settings, told: Callable[[int], None]) -> None:
         counts = Path(
             running.enter_context(tempfile.TemporaryDirectory(prefix="dpanalytics-metrics-"))
         )
-        running.enter_context(_metrics_page(settings, of_workers(counts)))
+        running.enter_context(_metrics_page(service.metrics_port, of_workers(counts)))
         os.environ[DIRECTORY] = str(counts)
         os.environ[ENVIRONMENT_PREFIX + "HOME"] = str(settings.home)
-        config = uvicorn.Config(FACTORY, factory=True, workers=settings.workers, **options)
+        config = uvicorn.Config(service.factory, factory=True, workers=settings.workers, **options)
         supervisor = Multiprocess(config, sockets=[listening])
         supervisor.run()
         if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
@@ -256,18 +293,18 @@ def _leave(_signal: int, _frame: object) -> None:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """The socket that requests come in by, shared by all workers."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, else asyncio lets small packets wait for 40 ms (Nagle's algorithm).
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((settings.host, settings.port))
+            listening.bind((host, port))
             listening.listen(BACKLOG)
         except OSError as error:
             raise ConfigurationError(
-                f"{settings.host} port {settings.port}: can't be listened at: {error.strerror}"
+                f"{host} port {port}: can't be listened at: {error.strerror}"
             ) from None
         listening.set_inheritable(True)
         yield listening
@@ -283,12 +320,12 @@ def _log_of_process(settings: Settings) -> Iterator[Write]:
 
 
 @contextmanager
-def _metrics_page(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
-    """The page of the metrics, where settings name a port."""
-    if settings.metrics_port is None:
+def _metrics_page(port: int | None, registry: CollectorRegistry) -> Iterator[None]:
+    """The page of the metrics, where there is a port for it."""
+    if port is None:
         yield
         return
-    server = serve_metrics(registry, port=settings.metrics_port)
+    server = serve_metrics(registry, port=port)
     try:
         yield
     finally:

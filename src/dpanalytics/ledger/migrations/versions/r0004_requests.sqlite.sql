@@ -1,0 +1,1 @@
+-- Which kinds of entries may be told of is decided before they reach the file: nothing to change.

@@ -1,0 +1,1 @@
+"""Identities, other keys, erasure and retention, in whole homes."""
