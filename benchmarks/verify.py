@@ -128,14 +128,12 @@ def apart(step: str, directory: Path, size: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
+    print("| step | entries | processor, s | memory more than before, MB |\n|---|---:|---:|---:|")
     for size in SIZES:
         with tempfile.TemporaryDirectory() as name:
             for step in ("export", "verify"):
                 told = apart(step, Path(name), size)
-                print(
-                    f"{step} {size:9,} entries {told['seconds']:8.2f} s of processor, "
-                    f"{told['more']:6.1f} MB more than before"
-                )
+                print(f"| {step} | {size:,} | {told['seconds']:.2f} | {told['more']:.1f} |")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from itertools import pairwise
 from typing import get_args
 
@@ -33,19 +34,29 @@ def pdf_text(content: bytes) -> str:
     return "".join("".join(page.extract_text() for page in pages).split())
 
 
-@pytest.fixture(scope="module", params=["full", "one question", "empty"])
-def report(request: pytest.FixtureRequest) -> Annual:
-    return {"full": FULL, "one question": ONE_QUESTION, "empty": EMPTY}[request.param]
+REPORTS = {"full": FULL, "one question": ONE_QUESTION, "empty": EMPTY}
+
+
+@pytest.fixture(scope="module", params=REPORTS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Which report."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def document(report: Annual) -> Document:
-    return document_of(report)
+def document(name: str) -> Document:
+    return document_of(REPORTS[name])
+
+
+@cache
+def page_of(report: str) -> str:
+    """The page of a report by its name, written once."""
+    return to_page(document_of(REPORTS[report])).decode()
 
 
 @pytest.fixture(scope="module")
-def written(document: Document) -> str:
-    return to_page(document).decode()
+def written(name: str) -> str:
+    return page_of(name)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +67,7 @@ def page(written: str) -> Page:
 @pytest.fixture(scope="module")
 def full() -> str:
     """What a reader sees of the page of a full year."""
-    return text_of(to_page(document_of(FULL)).decode())
+    return text_of(page_of("full"))
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +160,7 @@ def test_another_day_changes_the_stated_day_alone() -> None:
     later = document_of(replace(ONE_QUESTION, written_on=date(2026, 12, 1)))
     seen = text_of(to_page(later).decode())
     assert "Written on 1 December 2026." in seen
-    before = text_of(to_page(document_of(ONE_QUESTION)).decode())
+    before = text_of(page_of("one question"))
     assert seen.replace("1 December 2026", "24 November 2026") == before
 
 
@@ -157,7 +168,7 @@ def test_another_day_changes_the_stated_day_alone() -> None:
 
 
 def test_an_empty_year_says_so_in_every_section() -> None:
-    seen = text_of(to_page(document_of(EMPTY)).decode())
+    seen = text_of(page_of("empty"))
     for told in (
         "No committee has been answered about the records of 2026/27.",
         "Nothing had to be refused for its purpose.",
@@ -171,7 +182,7 @@ def test_an_empty_year_says_so_in_every_section() -> None:
 
 
 def test_one_question_is_told_in_the_singular() -> None:
-    seen = text_of(to_page(document_of(ONE_QUESTION)).decode())
+    seen = text_of(page_of("one question"))
     assert "1 question about the records of 2026/27 was answered, for 1 committee." in seen
 
 

@@ -380,6 +380,7 @@ def test_one_student_more_changes_released_figures_and_nothing_else(
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_writes_all_forms_and_says_what_is_missing(copied: Settings) -> None:
     words = ["report", "annual", YEAR, "--home", str(copied.home)]
     days = ["--from", str(PERIOD.first), "--until", str(PERIOD.last)]

@@ -85,11 +85,13 @@ def test_a_student_who_was_shown_sees_it_withdraws_and_is_in_the_next_run_no_lon
     assert "400 identities sealed in the vault" in told
     listed = re.search(r"([\d,]+) cases of students who agreed to support", told)
     name = re.search(r"J\. Adviser reads one \(entry \d+ of the journal\): (\w+ \w+)", told)
-    assert listed and name
+    assert listed
+    assert name
     assert "Days since the last activity in the learning environment:" in told
     assert "The student signs in and sees: J. Adviser" in told
     assert "reads the same case again: There is nobody in this case who may be shown." in told
     assert told.count(name[1]) == 1
     after = re.search(r"no longer holds the student: ([\d,]+) cases, where .* had ([\d,]+)", told)
-    assert after and after[2] == listed[1]
+    assert after
+    assert after[2] == listed[1]
     assert int(after[1].replace(",", "")) == int(after[2].replace(",", "")) - 1

@@ -13,6 +13,7 @@ from dpanalytics.ingest.load import LoadReport
 from dpanalytics.query.request import Question, parse_question
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.wiring.macro import MacroDoor, open_macro
+from dpanalytics.wiring.retention import open_retention
 from dpanalytics.wiring.steward import open_steward
 from tests.journeys.special_homes import (
     EXPIRED,
@@ -173,6 +174,14 @@ def test_p4_5_what_no_case_opens_any_more_goes_with_the_next_load(built):
     assert built.stored() == {}
     assert not list((built.settings.snapshots / "access").glob("*/v*"))
     assert not list((built.settings.snapshots / "access").glob("*/current"))
+
+
+def test_p4_5_it_goes_with_what_is_kept_too_long(built):
+    built.clock.now = EXPIRED
+    with open_retention(built.settings, clock=built.clock) as keeping:
+        assert keeping.apply(tell=lambda _: None).closed == ("access", "student_info")
+        assert keeping.apply(tell=lambda _: None).closed == ()
+    assert built.stored() == {}
 
 
 def test_p4_5_a_case_of_a_later_day_does_not_open_what_was_gathered_before(built):

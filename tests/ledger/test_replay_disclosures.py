@@ -87,3 +87,40 @@ def test_whatever_is_out_of_order_is_a_fault(entries, told):
 @pytest.mark.parametrize("day", ["2026-05-31", "2026-11-01"])
 def test_a_programme_that_has_ended_or_not_begun_is_a_fault(day):
     assert "had ended, or not begun" in faults(PROGRAMME, OPENED, APPROVED, SHOWN, day=day)[0]
+
+
+ASKED = {
+    "kind": "request_opened", "request": "q", "commitment": "c" * 64, "asked": "access",
+    "due_on": "2026-11-05",
+}  # fmt: skip
+TOLD = {**ASKED, "opened": 0, "staff": ADA}
+SEEN, ANSWERED = {**TOLD, "kind": "request_shown"}, {**TOLD, "kind": "request_answered"}
+
+
+def test_a_request_in_order_has_no_fault():
+    assert faults(ASKED, SEEN, SEEN, ANSWERED) == []
+    # Of a student whose identity comes into the vault after the request.
+    assert faults({**ASKED, "commitment": None}, SEEN, ANSWERED) == []
+    assert replayed(ASKED, SEEN, ANSWERED)[1]["request_opened"] == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ((SEEN,), "no entry before opened"),
+        ((ASKED, {**SEEN, "asked": "erasure"}), "no entry before opened"),
+        ((ASKED, {**SEEN, "opened": 1}), "no entry before opened"),
+        ((PROGRAMME, OPENED, {**SEEN, "opened": 1}), "no entry before opened"),
+        ((ASKED, {**CLOSED, "opened": 0}), "no entry before opened"),
+        ((ASKED, {**SEEN, "commitment": "d" * 64}), "another student"),
+        ((ASKED, {**SEEN, "commitment": None}), "another student"),
+        ((ASKED, ASKED), "opened a second time"),
+        ((ASKED, ANSWERED, ANSWERED), "after it was closed"),
+        ((ASKED, ANSWERED, SEEN), "after it was closed"),
+        (({**ASKED, "due_on": "2026-10-04"},), "due before it was opened"),
+        (({**ASKED, "asked": "gossip"},), "not the values"),
+        (({**ASKED, "reason": "text"},), "not the fields"),
+    ],
+)
+def test_a_request_out_of_order_is_a_fault(entries, told):
+    assert any(told in reason for reason in faults(*entries))

@@ -173,6 +173,14 @@ def test_where_the_grant_holds_too_little_the_reason_is_told_and_nothing_is_char
     assert world.spent() == 0
 
 
+def test_a_grant_too_small_to_buy_any_figure_is_told_and_nothing_is_charged(world: World) -> None:
+    desk, tiny = world.desk(), dataclasses.replace(grant_of(world), cap=Rho(60))
+    told = measure(desk, desk.views["activity"], tiny)
+    assert not told.charged
+    assert told.refusal
+    assert world.spent() == 0
+
+
 def grant_of(world: World) -> Account:
     return next(a for a in world.journal.accounts("committee") if a.academic_year == FIRST)
 

@@ -32,7 +32,11 @@ def test_all_declarations_are_read_and_checked():
     declared = read_declarations(ROOT)
     assert len(declared.sources) == 9
     assert set(declared.views) == {
-        "coverage", "enrolments", "weekly_activity", "submissions", "support"
+        "coverage",
+        "enrolments",
+        "weekly_activity",
+        "submissions",
+        "support",
     }
     assert "quality-committee" in declared.consumers
     assert len(declared.caps.caps) == 3

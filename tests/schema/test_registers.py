@@ -1,5 +1,6 @@
 """Sources that are registers of the service, and the one view that tells who agreed."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -162,11 +163,18 @@ def test_p2_6_a_second_dimension_or_a_measure_beside_agreement_is_refused(root: 
 def test_one_view_tells_who_agreed(root: Path) -> None:
     text = (root / "schemas/views/coverage.yaml").read_text()
     (root / "schemas/views/other.yaml").write_text(text.replace("name: coverage", "name: other"))
-    with pytest.raises(DeclarationError, match="other and coverage both tell who agreed; one view does"):
+    with pytest.raises(
+        DeclarationError, match="other and coverage both tell who agreed; one view does"
+    ):
         read_declarations(root)
 
 
 def test_who_refused_is_in_no_view_that_joins_cases_with_results() -> None:
     assert DECLARED.views["support"].scopes == ("combine_sources",)
+    sensitive = dataclasses.replace(
+        DECLARED.views["support"], special=(("student_info", "disability"),)
+    )
+    assert sensitive.scopes == ("combine_sources", "special_category")
+    assert dataclasses.replace(sensitive, refusal_reaches=False).scopes == ("special_category",)
     assert DECLARED.views["coverage"].scopes == ()
     assert DECLARED.views["coverage"].population == "all students on record"

@@ -289,4 +289,4 @@ def test_grants_and_caps_run_out_in_the_future_of_their_approval():
     for consumer in DECLARED.consumers.values():
         for grant in consumer.grants:
             assert grant.valid_until > dt.date(2026, 1, 1)
-            assert 2 <= grant.epsilon <= 4 or consumer.consumer in REPORTS and grant.epsilon <= 1
+            assert 2 <= grant.epsilon <= 4 or (consumer.consumer in REPORTS and grant.epsilon <= 1)

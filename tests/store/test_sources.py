@@ -8,7 +8,7 @@ import pytest
 
 from dpanalytics.errors import IngestError
 from dpanalytics.schema.source import Column, FileFormat, Source
-from dpanalytics.store.sources import Load, SourceStore, storage_schema
+from dpanalytics.store.sources import AGREED, Load, SourceStore, storage_schema
 
 
 def column(name, **more):
@@ -24,6 +24,7 @@ def source(*columns):
         category="engagement",
         purposes=("improve-teaching",),
         retention_years=1,
+        students="number" if any(c.role == "student" for c in columns) else None,
         format=FileFormat(type="csv"),
         columns=columns,
     )
@@ -169,6 +170,7 @@ def test_a_load_whose_counts_do_not_add_up_is_refused(store, tmp_path):
 
 def test_columns_are_stored_in_the_narrowest_declared_type():
     declared = source(
+        column("student", role="student", category="identifier"),
         column("module", values=("AAA", "BBB")),
         column("note"),
         column("day", type="integer", bounds=(Decimal(-(2**31) + 1), 2**31 - 1)),
@@ -182,6 +184,7 @@ def test_columns_are_stored_in_the_narrowest_declared_type():
     )
     assert storage_schema(declared) == pl.Schema(
         {
+            "student": pl.Binary,
             "module": pl.Enum(["AAA", "BBB"]),
             "note": pl.String,
             "day": pl.Int32,
@@ -193,3 +196,18 @@ def test_columns_are_stored_in_the_narrowest_declared_type():
             "done": pl.Boolean,
         }
     )
+
+
+def test_of_one_student_all_that_lies_there_is_told_and_of_nobody_else(store):
+    ada, bob = bytes([1]) * 16, bytes([2]) * 16
+    assert list(store.of_student("pages", ada)) == []
+    with store.writing("pages") as draft:
+        pl.DataFrame({"student": [ada, bob, ada], "n": [1, 2, 3]}).write_parquet(draft.path)
+        draft.keep(LOAD, replaces=False)
+    with store.writing("pages") as draft:  # while a case opened a special category column
+        kept = {"student": [bob, ada], "n": [4, 5], "declared": ["N", "Y"], AGREED: [False, True]}
+        pl.DataFrame(kept).write_parquet(draft.path)
+        draft.keep(replace(LOAD, id="b", content_sha256="2"), replaces=False)
+    first, second = (own.collect().to_dicts() for own in store.of_student("pages", ada))
+    assert first == [{"n": 1}, {"n": 3}]
+    assert second == [{"n": 5, "declared": "Y"}]

@@ -114,7 +114,7 @@ class ViewBody(Body):
     title: str
     description: str
     population: str = Field(description="Who is in it, in words.")
-    coverage: Coverages = []
+    coverage: Coverages = Field(default_factory=list)
     purposes: list[str]
     academic_years: list[str]
     dimensions: list[DimensionBody] = Field(description="The academic year is one of every view.")
@@ -231,7 +231,7 @@ class EstimateBody(Body):
     allowed: bool = Field(description="Whether the budget would allow it now.")
     groups: int = Field(description="Groups in the answer.")
     population: str = Field(description="Who is in the data, in words.")
-    coverage: Coverages = []
+    coverage: Coverages = Field(default_factory=list)
     reference_group: int = Field(description="Students for whom some margins are stated.")
     margins: dict[str, MarginBody] = Field(description="By metric, as the answer names it.")
     years: list[YearBody]
@@ -304,7 +304,7 @@ class AnswerBody(Body):
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the question.")
     title: str
     population: str = Field(description="Who is in the data, in words.")
-    coverage: Coverages = []
+    coverage: Coverages = Field(default_factory=list)
     confidence: float
     rho_units: Units
     dimensions: list[str]

@@ -1,7 +1,6 @@
-"""Shapes of what students are told of themselves, and the office of requests.
+"""Shapes of what students are told of themselves.
 
-No shape has room for a student's identifier but the two that open the vault: a student's own
-export, and a request that the office looks into.
+No shape has room for a student's identifier but the one that opens the vault: the export.
 """
 
 from collections.abc import Mapping
@@ -12,14 +11,12 @@ from pydantic import Field
 
 from dpanalytics.api.body import Asked, Body
 from dpanalytics.api.figures import FigureBody, figure_body
-from dpanalytics.consent.requests import LONGEST_WORDS, SHORTEST_WORDS, Kind, State, StudentRequest
+from dpanalytics.api.requests import IdentityBody, RequestBody, identity_body, request_body
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.terms import Action, Channel, Reason
 from dpanalytics.disclosure.caserows import Shown
 from dpanalytics.disclosure.indicators import Figure
-from dpanalytics.disclosure.own import OwnIdentity, RequestOf
 from dpanalytics.schema.consenttext import TextVersion
-from dpanalytics.wiring.office import Due
 from dpanalytics.wiring.self_service import (
     CaseAbout,
     Disclosures,
@@ -31,7 +28,6 @@ from dpanalytics.wiring.self_service import (
     Value,
 )
 
-REFERENCE = "^[0-9a-f]{32}$"
 NOT_IN_IT = (
     "Statistics: what they are made from holds no name, number or pseudonym, so your part of it "
     "can't be found. Who agreed to what decides who is in it from the next one on.",
@@ -41,7 +37,6 @@ NOT_IN_IT = (
 )
 """What an export can't hold, and why."""
 
-Reference = Annotated[str, Field(pattern=REFERENCE, description="Random; tells nothing.")]
 TextNumber = Annotated[int, Field(ge=1, le=1_000_000, description="Version of the text read.")]
 
 
@@ -54,26 +49,6 @@ class DecisionAsked(Asked):
     scope: Scope
     decision: Action
     text_version: TextNumber
-
-
-class RequestAsked(Asked):
-    """What a student asks the office for."""
-
-    kind: Kind
-    words: str = Field(
-        default="",
-        max_length=LONGEST_WORDS,
-        description="What is wrong and how it should be; a correction takes at least "
-        f"{SHORTEST_WORDS} characters, the others none.",
-    )
-
-
-class AnswerAsked(Asked):
-    """What the office answers a student."""
-
-    words: str = Field(
-        min_length=SHORTEST_WORDS, max_length=LONGEST_WORDS, description="The student reads them."
-    )
 
 
 # Consents
@@ -186,65 +161,6 @@ class DisclosuresBody(Body):
     """Who was told who one is, the newest first."""
 
     disclosures: list[DisclosureBody]
-
-
-# Requests
-
-
-class RequestBody(Body):
-    """A request of one's own."""
-
-    reference: Reference
-    kind: Kind
-    words: str
-    opened_at: datetime
-    due_on: date = Field(description="Last day (UTC) for an answer.")
-    state: State
-    answered_at: datetime | None
-    answer: str | None
-
-
-class RequestsBody(Body):
-    """One's own requests, the newest first."""
-
-    requests: list[RequestBody]
-
-
-class DueBody(Body):
-    """A request as the office sees it: not whose it is."""
-
-    reference: Reference
-    kind: Kind
-    opened_at: datetime
-    due_on: date
-    state: State
-    days_late: int = Field(ge=0, description="Since its last day; 0 where it is not overdue.")
-
-
-class DuesBody(Body):
-    """Requests, those overdue for longest first."""
-
-    requests: list[DueBody]
-
-
-class IdentityBody(Body):
-    """Who a student is, as the vault has it."""
-
-    student: str
-    given_names: str
-    family_name: str
-    email: str
-    others: dict[str, str]
-    name_removed: bool = Field(description="Whether a withdrawal left the identifier alone.")
-
-
-class RequestOfBody(Body):
-    """A request, and whose it is."""
-
-    request: DueBody
-    words: str
-    identity: IdentityBody | None = Field(description="None where the vault holds no record.")
-    entry: int = Field(description="Number of the journal's entry, which the student sees.")
 
 
 # All that is held
@@ -422,63 +338,13 @@ def _to_staff(shown: Shown) -> DisclosureBody:
     )
 
 
-def request_body(request: StudentRequest) -> RequestBody:
-    """A request as its student is told of it."""
-    return RequestBody(
-        reference=request.reference,
-        kind=request.kind,
-        words=request.words,
-        opened_at=request.opened_at,
-        due_on=request.due_on,
-        state=request.state,
-        answered_at=request.answered_at,
-        answer=request.answer,
-    )
-
-
-def due_body(due: Due) -> DueBody:
-    """A request as the office is told of it."""
-    return DueBody(
-        reference=due.request.reference,
-        kind=due.request.kind,
-        opened_at=due.request.opened_at,
-        due_on=due.request.due_on,
-        state=due.request.state,
-        days_late=due.days_late,
-    )
-
-
-def request_of_body(found: RequestOf) -> RequestOfBody:
-    """A request that the office looks into."""
-    return RequestOfBody(
-        request=due_body(Due(found.request, 0)),
-        words=found.request.words,
-        identity=_identity(found),
-        entry=found.entry,
-    )
-
-
-def _identity(opened: OwnIdentity | RequestOf) -> IdentityBody | None:
-    identity = opened.identity
-    if identity is None:
-        return None
-    return IdentityBody(
-        student=identity.student,
-        given_names=identity.given_names,
-        family_name=identity.family_name,
-        email=identity.email,
-        others=dict(identity.others),
-        name_removed=identity.removed,
-    )
-
-
 def export_body(export: Export, *, titles: Mapping[str, str]) -> ExportBody:
     """All that is held, as it is told; `titles` are those of programmes, by name."""
     name = export.own.name
     return ExportBody(
         made_at=export.made_at,
         entry=export.own.entry,
-        identity=_identity(export.own),
+        identity=identity_body(export.own),
         name_in_journal=None
         if name is None
         else NameBody(commitment=name.commitment.hex(), salt=name.salt.hex()),
@@ -496,6 +362,7 @@ def export_body(export: Export, *, titles: Mapping[str, str]) -> ExportBody:
                 rows=[dict(row) for row in export.rows[held.source.name]],
             )
             for held in export.sources.sources
+            if held.source.name in export.rows
         ],
         disclosures=disclosures_body(export.disclosures).disclosures,
         cases=[_case(each, titles) for each in export.cases],

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from dpanalytics.access.principal import Role
-from dpanalytics.api import held
+from dpanalytics.api import held, requests
 from dpanalytics.api import held_examples as examples
 from dpanalytics.api.answers import choose_form
 from dpanalytics.api.body import Day, body_in
@@ -168,16 +168,16 @@ def _requests(router: APIRouter) -> None:
             {200: shown("The newest first.", "requests", examples.REQUESTS)}, *LOOKED_UP
         ),
     )
-    async def get_requests(principal: SignedIn, own: Own, turns: InTurn) -> held.RequestsBody:
+    async def get_requests(principal: SignedIn, own: Own, turns: InTurn) -> requests.RequestsBody:
         """With the last day for an answer, and the answer where there is one."""
         found = await turns.look_up(principal.subject, lambda: own.requests(principal))
-        return held.RequestsBody(requests=[held.request_body(each) for each in found])
+        return requests.RequestsBody(requests=[requests.request_body(each) for each in found])
 
     @router.post(
         "/v1/me/requests",
         summary="Ask for a correction, for access or for erasure",
         status_code=201,
-        openapi_extra=body_of(held.RequestAsked, asked=examples.REQUEST_ASKED),
+        openapi_extra=body_of(requests.RequestAsked, asked=examples.REQUEST_ASKED),
         responses=responses(
             {201: shown("With its reference and due day.", "request", examples.REQUEST)},
             *SENT,
@@ -186,15 +186,15 @@ def _requests(router: APIRouter) -> None:
     )
     async def open_request(
         principal: SignedIn,
-        asked: Annotated[held.RequestAsked, Depends(body_in(held.RequestAsked))],
+        asked: Annotated[requests.RequestAsked, Depends(body_in(requests.RequestAsked))],
         own: Own,
         turns: InTurn,
-    ) -> held.RequestBody:
+    ) -> requests.RequestBody:
         """The office answers by the due day; who looks whose request it is, you see."""
         opened = await turns.look_up(
             principal.subject, lambda: own.open_request(principal, asked.kind, words=asked.words)
         )
-        return held.request_body(opened)
+        return requests.request_body(opened)
 
 
 def _export(router: APIRouter, page: Page) -> None:

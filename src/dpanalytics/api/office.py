@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
-from dpanalytics.api import held
 from dpanalytics.api import held_examples as examples
+from dpanalytics.api import requests
 from dpanalytics.api.body import body_in
 from dpanalytics.api.described import LOOKED_UP, body_of, operation_name, responses, shown
 from dpanalytics.api.me import SENT
@@ -18,7 +18,7 @@ ON_REQUEST = ("student-request-missing", "request-error")
 """Problems of whatever is done with one request."""
 
 ReferenceInPath = Annotated[
-    str, Path(alias="reference", pattern=held.REFERENCE, examples=[examples.REFERENCE])
+    str, Path(alias="reference", pattern=requests.REFERENCE, examples=[examples.REFERENCE])
 ]
 
 
@@ -51,12 +51,12 @@ def office_routes() -> APIRouter:
         desk: Desk,
         turns: InTurn,
         answered: Annotated[bool, Query(description="Answered ones too, after the open.")] = False,
-    ) -> held.DuesBody:
+    ) -> requests.DuesBody:
         """References, kinds and days; neither whose they are nor what they say."""
         found = await turns.look_up(
             principal.subject, lambda: desk.requests(principal, answered=answered)
         )
-        return held.DuesBody(requests=[held.due_body(each) for each in found])
+        return requests.DuesBody(requests=[requests.due_body(each) for each in found])
 
     @router.post(
         "/v1/office/requests/{reference}/show",
@@ -69,18 +69,18 @@ def office_routes() -> APIRouter:
     )
     async def show_request(
         reference: ReferenceInPath, principal: SignedIn, desk: Desk, turns: InTurn
-    ) -> held.RequestOfBody:
+    ) -> requests.RequestOfBody:
         """Discloses: it is in the journal before the vault opens, and the student sees who looked.
 
         Only while the request is open.
         """
         found = await turns.look_up(principal.subject, lambda: desk.show(principal, reference))
-        return held.request_of_body(found)
+        return requests.request_of_body(found)
 
     @router.post(
         "/v1/office/requests/{reference}/answer",
         summary="Answer a request",
-        openapi_extra=body_of(held.AnswerAsked, asked=examples.ANSWER_ASKED),
+        openapi_extra=body_of(requests.AnswerAsked, asked=examples.ANSWER_ASKED),
         responses=responses(
             {200: shown("As it stands now.", "answered", examples.ANSWERED)}, *SENT, *ON_REQUEST
         ),
@@ -88,14 +88,14 @@ def office_routes() -> APIRouter:
     async def answer_request(
         reference: ReferenceInPath,
         principal: SignedIn,
-        asked: Annotated[held.AnswerAsked, Depends(body_in(held.AnswerAsked))],
+        asked: Annotated[requests.AnswerAsked, Depends(body_in(requests.AnswerAsked))],
         desk: Desk,
         turns: InTurn,
-    ) -> held.DueBody:
+    ) -> requests.DueBody:
         """In words that the student reads, once."""
         due = await turns.look_up(
             principal.subject, lambda: desk.answer(principal, reference, words=asked.words)
         )
-        return held.due_body(due)
+        return requests.due_body(due)
 
     return router

@@ -219,7 +219,9 @@ NOT_TOLD = frozenset(
     {
         errors.ConfigurationError,
         errors.DeclarationError,
+        errors.CategoryRefused,
         errors.IngestError,
+        errors.FileRefused,
         errors.VaultError,
     }
 )

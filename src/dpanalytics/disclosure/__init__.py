@@ -12,6 +12,7 @@
 | stages.py | how far cases came: what reports may count |
 | adoption.py | tells the journal which programmes hold |
 | indicators.py | derived values of students, by a closed list of formulas, lazily |
+| middles.py | middles of modules that were released with noise, as a file |
 | records.py | records of students as the formulas need them |
 | formulas.py | each formula as expressions of the engine |
 

@@ -11,6 +11,7 @@
 | reading.py | a file opened in its declared format; the names in it against the declared ones |
 | load.py | the journey of one file: all or nothing, once |
 | registers.py | the service's own registers as sources, read when a snapshot is built |
+| special.py | special category data in the stores: what goes when no case opens it |
 | snapshot.py | the journey from loaded sources to the snapshots of a view |
 
 No identifier leaves this room: not to the store, not to a message, not to a file.

@@ -21,7 +21,7 @@ from dpanalytics.ingest.reading import open_reading
 from dpanalytics.ingest.tabular import RAW
 from dpanalytics.schema.identities import FIXED, IdentityFile
 from dpanalytics.schema.source import Source
-from dpanalytics.vault.identities import Identity, IdentityRows, Stored, Vault
+from dpanalytics.vault.identities import Identity, IdentityRows, Stored, Vault, each_record
 from dpanalytics.vault.pseudonym import Pseudonymiser, normalise
 
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
@@ -84,12 +84,13 @@ def load_identities(
     # 2. Nobody else writes meanwhile, nor changes the key that seals.
     rows.lock()
     done, changed, nameless = Counter[Stored](), [], withdrawn()
+    standing = {record.pseudonym: record for record in each_record(rows)}
     for identity in identities:
         pseudonym = pseudonymiser.pseudonym(identity.student)
         if pseudonym in pseudonymiser.erased:
             continue
         kept = identity.without_name if pseudonym in nameless else identity
-        stored, record = vault.prepare(rows, pseudonym, kept)
+        stored, record = vault.prepare(standing.get(pseudonym), pseudonym, kept)
         done[stored] += 1
         changed += [record] if record is not None else []
     rows.put(*changed)

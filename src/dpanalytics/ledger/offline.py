@@ -641,7 +641,7 @@ class Replay:
     def _go_on(self, fields: Fields) -> Iterator[str]:
         """An entry of what another entry opened, with which it agrees."""
         before = self._opened.get(fields["opened"], {})
-        shared = (before.keys() & fields.keys()) - {"seq", "at", "kind", "staff", "commitment"}
+        shared = before.keys() & fields.keys() & {"case", "programme", "request", "asked", "due_on"}
         whose = before.get("commitment")
         same = ("request" in before) == ("request" in fields)
         if not before or not same or any(before[name] != fields[name] for name in shared):

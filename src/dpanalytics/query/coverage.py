@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
-from dpanalytics.errors import BudgetError
+from dpanalytics.errors import BudgetError, RequestError
 from dpanalytics.ledger.accounts import Account, Recorded, ReleaseRecord
 from dpanalytics.ledger.loss import Rho, epsilon_of
 from dpanalytics.query.answer import Desk
@@ -61,22 +61,17 @@ def measure(desk: Desk, view: View, grant: Account) -> Measured:
     It spends a sixtieth of the grant, so whoever declares the grant decides how accurate it is.
 
     Raises:
-        RequestError: the consumer's purposes are none of the view's.
         SnapshotError: the year has no snapshot.
         ReleaseFailed: the debit stands, and there is no figure.
     """
     year = grant.academic_year
     purposes = [p for p in desk.consumer.purposes if p in view.purposes] or desk.consumer.purposes
     share = Rho(grant.cap.units // FIGURES_OF_A_GRANT)
-    question = (
-        ask(view.name, years=[year], purpose=purposes[0].value)
-        .group_by(view.dimensions[0].name)
-        .students()
-        .spending(epsilon=epsilon_of(share, grant.delta))
-    )
+    asked = ask(view.name, years=[year], purpose=purposes[0].value)
+    counted = asked.group_by(view.dimensions[0].name).students()
     try:
-        answered = desk.answer(question)
-    except BudgetError as refusal:
+        answered = desk.answer(counted.spending(epsilon=epsilon_of(share, grant.delta)))
+    except (BudgetError, RequestError) as refusal:  # spent, run out, or too small to buy any
         return Measured(year, charged=False, refusal=str(refusal))
     return Measured(year, charged=answered.charged, refusal=None)
 

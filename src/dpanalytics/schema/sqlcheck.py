@@ -158,14 +158,16 @@ def _check(view: View, sources: Mapping[str, Source], cases: Iterable[Case]) -> 
 
 def _check_names(view: View, sources: Mapping[str, Source]) -> None:
     """Refuse a view that speaks of what is never used, in its names, titles or values."""
-    parts = (view, *view.dimensions, *view.measures)
-    for words in (words for part in parts for words in (part.name, part.title)):
+    told = [view.name, view.title]
+    told += [words for d in view.dimensions for words in (d.name, d.title)]
+    told += [words for m in view.measures for words in (m.name, m.title)]
+    for words in told:
         if names_refused_category(words):
             raise CategoryRefused(
                 f"{words[:60]!r} speaks of a category never used for analytics (policy 4.4)"
             )
-    taught = {v for s in sources.values() for c in s.columns if c.category in TAUGHT
-              for v in c.values or ()}  # fmt: skip
+    columns = (column for source in sources.values() for column in source.columns)
+    taught = {value for c in columns if c.category in TAUGHT for value in c.values or ()}
     for dimension in view.dimensions:
         for value in dimension.values or ():
             if value_tells_refused_category(value) and value not in taught:

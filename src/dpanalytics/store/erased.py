@@ -1,7 +1,6 @@
 """The list of erased students: marks that name nobody, in one file, each a line of hexadecimals."""
 
 import os
-import secrets
 from pathlib import Path
 
 from dpanalytics.errors import ConfigurationError
@@ -37,9 +36,10 @@ class ErasedList:
         """
         # In the order of the marks, so that it does not show who was erased after whom.
         lines = sorted(each.hex() for each in self.marks() | {mark})
-        draft = self._directory / f".{secrets.token_hex(8)}"
+        draft = self._directory / f".{_FILE}"
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
+            draft.unlink(missing_ok=True)  # of a process that was killed
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "w", encoding="ascii") as file:
                 file.write("".join(f"{line}\n" for line in lines))
@@ -52,8 +52,6 @@ class ErasedList:
             raise ConfigurationError(
                 f"{draft.parent}: can't be written: {error.strerror}"
             ) from None
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def _sync(directory: Path) -> None:

@@ -78,8 +78,10 @@ class Load:
 
 
 def storage_schema(source: Source) -> pl.Schema:
-    """Names and types of the columns that are read, in declared order: of special category those
-    that are open in this declaration."""
+    """Names and types of the columns that are read, in declared order.
+
+    Of special category columns those that are open in this declaration.
+    """
     return pl.Schema({column.name: _storage_type(column) for column in source.kept_columns})
 
 
@@ -163,6 +165,16 @@ class SourceStore:
         wanted = [*schema, *([AGREED] if source.opened else [])]
         each = [pl.scan_parquet(path, glob=False).select(wanted) for path in paths]
         return _of_agreed(pl.concat(each)) if source.opened else pl.concat(each)
+
+    def of_student(self, name: str, student: bytes) -> Iterator[pl.LazyFrame]:
+        """The records of one student in each load, as they lie there: for that student alone.
+
+        Special category values are among them where they were kept; whatever is held is shown.
+        """
+        for load in self.loads(name):
+            records = pl.scan_parquet(self._path(name, load.id), glob=False)
+            own = records.filter(pl.col("student") == pl.lit(student, pl.Binary))
+            yield own.drop("student", AGREED, strict=False)
 
     def narrow(self, source: Source, agreed: pl.DataFrame) -> bool:
         """Take special category values out of the store that may be there no longer.

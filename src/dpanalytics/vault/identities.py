@@ -1,8 +1,8 @@
 """Who a student is, sealed: one record a student, under the pseudonym, opened one at a time.
 
 A record has two sealed parts. The name in the journal (salt and commitment) opens by itself, so
-that an entry is written before the identity opens. There is no way here to open all records at
-once but the one that rotation needs (`each`), which only this room uses.
+that an entry is written before the identity opens. Records come all at once
+only as they are stored, sealed (`each`), for rotation and for loads of identities.
 """
 
 import hmac
@@ -136,20 +136,21 @@ class Vault:
         Raises:
             VaultError: the record that is there does not open.
         """
-        stored, record = self.prepare(rows, pseudonym, identity)
+        stored, record = self.prepare(rows.get(pseudonym), pseudonym, identity)
         if record is not None:
             rows.put(record)
         return stored
 
     def prepare(
-        self, rows: IdentityRows, pseudonym: Pseudonym, identity: Identity
+        self, standing: SealedRecord | None, pseudonym: Pseudonym, identity: Identity
     ) -> tuple[Stored, SealedRecord | None]:
-        """What `store` would do, and the record to put; None where it stands already.
+        """What `store` would do where that record stands, and the record to put.
+
+        None to put where it stands already.
 
         Raises:
             VaultError: the record that is there does not open.
         """
-        standing = rows.get(pseudonym)
         if standing is None:
             return Stored.NEW, self.sealed(pseudonym, identity, self._new_name(identity))
         if self._identity_of(standing) == identity:

@@ -14,7 +14,10 @@
 | rebuilding.py | snapshots that held what is kept no longer |
 | locks.py | who may use keys and stores at the same time |
 | macro.py | the macro door; holds no key |
+| middles.py | the middles that indicators compare with, asked at the macro door's desk |
 | micro.py | the micro door; holds the pseudonym key and the vault key |
+| self_service.py | what students do, each about themselves |
+| office.py | requests of students: the list, whose one is, the answer |
 | annual.py | the annual report, asked at the macro door's desk |
 | reports.py | annual reports that were written |
 | auditor.py | reading and verifying the journal |

@@ -51,9 +51,7 @@ def adopt(settings: Settings, journal: Journal, declared: Declarations) -> None:
 
 
 @contextmanager
-def journal_of(
-    settings: Settings, *, clock: Callable[[], datetime] = utc_now
-) -> Iterator[Journal]:
+def journal_of(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Iterator[Journal]:
     """The journal that the settings name."""
     with open_journal(settings, clock=clock) as journal:
         yield journal

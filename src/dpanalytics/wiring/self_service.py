@@ -33,7 +33,6 @@ from dpanalytics.disclosure.cases import Person
 from dpanalytics.disclosure.disclose import Journal
 from dpanalytics.disclosure.indicators import Figure
 from dpanalytics.disclosure.own import OwnIdentity, show_own
-from dpanalytics.disclosure.records import STUDENT
 from dpanalytics.errors import IngestError, NotPermitted, RequestError
 from dpanalytics.records.transactions import Records
 from dpanalytics.schema.consenttext import ConsentText, TextVersion
@@ -252,17 +251,12 @@ class Students:
         """Which sources hold records of one, and who keeps what is never used here.
 
         Raises:
-            NotPermitted: the sign-in is no student's.
-            IngestError: a source can't be read.
+            NotPermitted, IngestError: as `indicators`.
         """
         return self._own_sources(self._student(principal))
 
     def disclosures(self, principal: Principal) -> Disclosures:
-        """Who was told who one is, when and why: staff under programmes, the office for requests.
-
-        Raises:
-            NotPermitted: the sign-in is no student's.
-        """
+        """Who was told who one is, when and why: staff by programmes, the office for requests."""
         student = self._student(principal)
         with self._records.reading() as connection:
             return self._own_disclosures(connection, student)
@@ -270,11 +264,7 @@ class Students:
     # Requests
 
     def requests(self, principal: Principal) -> tuple[StudentRequest, ...]:
-        """One's own requests, the newest first, with due day, state and answer.
-
-        Raises:
-            NotPermitted: the sign-in is no student's.
-        """
+        """One's own requests, the newest first, with due day, state and answer."""
         student = self._student(principal)
         with self._records.reading() as connection:
             return self._requests.of(connection, student)
@@ -302,7 +292,11 @@ class Students:
         """
         student = self._student(principal)
         # Rows first: what can't be read is told before an entry says that it was shown.
-        rows = {source.name: self._rows(source, student) for source in self._of_students()}
+        rows = {
+            source.name: self._rows(source, student)
+            for source in self._of_students()
+            if source.register_of is None  # what the registers hold is told as it stands there
+        }
         figures = self.indicators(principal)
         held = self._own_sources(student)
         own = show_own(
@@ -376,10 +370,19 @@ class Students:
     def _own_sources(self, student: bytes) -> OwnSources:
         with self._records.reading() as connection:
             name = self._vault.name_in_journal(SqlIdentityRows(connection), Pseudonym(student))
+            registered = {
+                "consents": bool(self._consents.history(connection, student)),
+                "support_cases": bool(caserows.cases_about(connection, student)),
+            }
         openness = self._declarations.openness
         return OwnSources(
             sources=tuple(
-                SourceHeld(source, bool(self._rows(source, student, at_most=1)))
+                SourceHeld(
+                    source,
+                    bool(self._rows(source, student, at_most=1))
+                    if source.register_of is None
+                    else registered[source.register_of],
+                )
                 for source in self._of_students()
             ),
             name_kept=None if name is None else not name.removed,
@@ -394,22 +397,24 @@ class Students:
     def _rows(
         self, source: Source, student: bytes, *, at_most: int | None = None
     ) -> tuple[Mapping[str, Value], ...]:
-        """Records of a student in a source, in the order in which they are stored.
+        """All records of a student in a source, in the order in which they are stored.
 
         Raises:
             IngestError: the source can't be read.
         """
-        own = self._sources.scan(source).filter(pl.col(STUDENT) == pl.lit(student, pl.Binary))
-        wanted = own.drop(STUDENT) if at_most is None else own.drop(STUDENT).head(at_most)
         columns = {column.name: column for column in source.columns}
+        found: list[Mapping[str, Any]] = []
         try:
-            found = wanted.collect(engine="streaming")
+            for own in self._sources.of_student(source.name, student):
+                wanted = own if at_most is None else own.head(at_most)
+                found += wanted.collect(engine="streaming").iter_rows(named=True)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             # Without the engine's words, which may hold a value of a row.
             raise IngestError(f"source {source.name}: can't be read") from None
+        # Loads may differ in the columns that they hold.
+        names = dict.fromkeys(name for row in found for name in row)
         return tuple(
-            {name: _plain(value, columns.get(name)) for name, value in row.items()}
-            for row in found.iter_rows(named=True)
+            {name: _plain(row.get(name), columns.get(name)) for name in names} for row in found
         )
 
 
