@@ -104,17 +104,17 @@ class Pseudonymiser:
         """
         register, identifiers = self._registers[identifiers.dtype], identifiers.rechunk()
         known = register.known
-        numbers, missed = known.numbers(identifiers)
-        if missed.any():
-            # New spellings; or two that fall into one slot, which the slower way tells apart.
-            astray = identifiers.filter(missed)
-            some_new, known = self._learn(astray.unique(), register)
+        numbers, rows = known.numbers(identifiers)
+        if len(rows):
+            # New spellings; or some that share their slots, which the slower way tells apart.
+            some_new, known = self._learn(identifiers.gather(rows).unique(), register)
             if some_new:
-                numbers, missed = known.numbers(identifiers)
-                astray = identifiers.filter(missed)
+                numbers, rows = known.numbers(identifiers)
+        if len(rows):
+            astray = identifiers.gather(rows)
             distinct = astray.unique()
             found = [register.numbers[spelling] for spelling in distinct.to_list()]
-            numbers[missed.to_numpy()] = astray.replace_strict(
+            numbers[rows.to_numpy()] = astray.replace_strict(
                 distinct, found, return_dtype=pl.UInt32
             )
         return known.pseudonyms.gather(pl.Series(numbers)).alias(identifiers.name)
@@ -161,19 +161,27 @@ class _Known:
     """Spellings met so far and their pseudonyms, numbered from 0, which is null.
 
     `slots` guesses a spelling's number from its hash; each guess is compared with the spelling,
-    so a wrong one is seen.
+    so a wrong one is seen. `others` guesses again, by another hash, of those that lost their slot.
     """
 
     spellings: pl.Series
     pseudonyms: pl.Series
     slots: npt.NDArray[np.uint32]
+    others: npt.NDArray[np.uint32]
 
     @classmethod
     def of(cls, spellings: pl.Series, pseudonyms: pl.Series) -> Self:
         wanted = 1 << (_SLOTS_PER_SPELLING * len(spellings)).bit_length()
         slots = np.zeros(min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS), dtype=np.uint32)
-        slots[_slot(spellings, len(slots))] = np.arange(len(spellings), dtype=np.uint32)
-        return cls(spellings, pseudonyms, slots)
+        places, all_of_them = (
+            _slot(spellings, len(slots)),
+            np.arange(len(spellings), dtype=np.uint32),
+        )
+        slots[places] = all_of_them
+        others = np.zeros(_FEWEST_SLOTS, dtype=np.uint32)
+        lost = all_of_them[slots[places] != all_of_them]
+        others[_slot(spellings.gather(lost), len(others), seed=2)] = lost
+        return cls(spellings, pseudonyms, slots, others)
 
     @property
     def size(self) -> int:
@@ -188,15 +196,24 @@ class _Known:
         )
 
     def numbers(self, identifiers: pl.Series) -> tuple[npt.NDArray[np.uint32], pl.Series]:
-        """The number guessed for each row, and whether the guess is wrong."""
+        """The number guessed for each row, and the rows, from 0, of which the guess is wrong."""
         numbers = self.slots[_slot(identifiers, len(self.slots))]
-        guessed = self.spellings.gather(pl.Series(numbers))
-        return numbers, guessed.ne_missing(identifiers)
+        rows = self._wrong(numbers, identifiers)
+        if len(rows):
+            again = identifiers.gather(rows)
+            guessed = self.others[_slot(again, len(self.others), seed=2)]
+            numbers[rows.to_numpy()] = guessed
+            rows = rows.gather(self._wrong(guessed, again))
+        return numbers, rows
+
+    def _wrong(self, numbers: npt.NDArray[np.uint32], identifiers: pl.Series) -> pl.Series:
+        """Rows of which these numbers are not the spelling's."""
+        return self.spellings.gather(pl.Series(numbers)).ne_missing(identifiers).arg_true()
 
 
-def _slot(column: pl.Series, slots: int) -> npt.NDArray[np.uint64]:
+def _slot(column: pl.Series, slots: int, *, seed: int = 1) -> npt.NDArray[np.uint64]:
     """Where a spelling's number may stand; `slots` is a power of 2."""
-    return column.hash(seed=1).to_numpy() & np.uint64(slots - 1)
+    return column.hash(seed=seed).to_numpy() & np.uint64(slots - 1)
 
 
 def _derived(key: bytes, info: str) -> bytes:
