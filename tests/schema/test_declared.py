@@ -116,6 +116,9 @@ FAULTS = {
         ("view: weekly_activity", "view: activity", "middle of view activity"),
         ("measure: clicks", "measure: hits", "no measure of view weekly_activity"),
         ("week: week", "week: day", "middle by day; no dimension"),
+        ("bounds: [0, 150]", "bounds: [150, 0]", "middle within 150 to 0; must rise"),
+        ("bounds: [0, 150]", "bounds: [0, 501]", "within clicks's 0 to 500"),
+        ("step: 10", "step: 0", "greater than 0"),
     ],
     "schemas/indicators/late_submissions.yaml": [
         ("kinds: [TMA, CMA]", "kinds: [Essay]", "kinds Essay; must be among TMA, CMA, Exam"),

@@ -153,6 +153,11 @@ class ReleasedMiddle(Declaration):
     presentation: Name
     week: Name
     """Dimensions of the view."""
+    bounds: tuple[int, int] | None = None
+    """Where middles may lie, in the measure's unit; those of the measure by default. The closer
+    they are about the middles to expect, the less noise a middle has."""
+    step: Annotated[int, Field(gt=0)] | None = None
+    """How finely a middle is told, in the measure's unit; a twentieth of the bounds by default."""
 
 
 class AgainstOwnWeeks(Declaration):
@@ -389,8 +394,15 @@ def _check_middle(middle: ReleasedMiddle, views: Mapping[str, View]) -> None:
     view = views.get(middle.view)
     if view is None:
         raise ValueError(f"middle of view {middle.view}; must be among {', '.join(sorted(views))}")
-    if view.measure(middle.measure) is None:
+    measure = view.measure(middle.measure)
+    if measure is None:
         raise ValueError(f"middle of {middle.measure}; no measure of view {view.name}")
+    low, high = middle.bounds or measure.bounds
+    if not measure.bounds[0] <= low < high <= measure.bounds[1]:
+        raise ValueError(
+            f"middle within {low} to {high}; must rise, within {measure.name}'s "
+            f"{measure.bounds[0]} to {measure.bounds[1]}"
+        )
     for name in (middle.module, middle.presentation, middle.week):
         if view.dimension(name) is None:
             raise ValueError(f"middle by {name}; no dimension of view {view.name}")

@@ -138,12 +138,13 @@ def _question(
     """
     middle = formula.middle
     share = Rho(grant.cap.units // QUESTIONS_OF_A_GRANT)
+    steps = {"bounds": middle.bounds, "step": middle.step}
     return (
         ask(middle.view, years=[grant.academic_year], purpose=Purpose.IMPROVE_SUPPORT)
         .where(**{middle.presentation: [presentation.name]})
         .between(middle.week, *weeks)
         .group_by(middle.module)
-        .quantile(middle.measure, 0.5)
+        .quantile(middle.measure, 0.5, **{name: v for name, v in steps.items() if v is not None})
         .spending(epsilon=epsilon_of(share, grant.delta))
     )
 
