@@ -30,8 +30,10 @@ SETTINGS_FILE = "settings.toml"
 DATABASE_FILE = "ledger.sqlite"
 REGISTER_FILE = "register.sqlite"
 VAULT_FILE = "vault.sqlite"
-OCCUPANTS = frozenset({"keys", "store", "declared", "checkpoints"})
-"""Directories that a home may hold before it is complete, besides the files above."""
+OCCUPANTS = frozenset(
+    {"keys", "store", "declared", "checkpoints", "reports", "pseudonyms.lock", "stores.lock"}
+)
+"""What a home without settings may hold besides the files above."""
 
 
 LISTS = frozenset({"token_algorithms", "allowed_hosts"})

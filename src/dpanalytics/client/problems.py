@@ -26,6 +26,7 @@ from dpanalytics.errors import (
     RequestMalformed,
     ServiceBusy,
     SignInRefused,
+    StudentRequestMissing,
     TooManyRequests,
 )
 
@@ -115,7 +116,7 @@ def _error(
         return ServiceBusy(message, retry_after=wait)
     if kind is TooManyRequests:
         return TooManyRequests(message, retry_after=wait)
-    if kind in (CaseMissing, SignInRefused, ReleaseFailed):
+    if kind in (CaseMissing, SignInRefused, ReleaseFailed, StudentRequestMissing):
         error = kind()
         error.args = (message,)
         return error
