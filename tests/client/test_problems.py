@@ -46,6 +46,8 @@ def example_of(kind: type[DpAnalyticsError]) -> DpAnalyticsError:
             return kind("in words", retry_after=3)  # type: ignore[call-arg]
         case errors.CaseMissing | errors.SignInRefused | errors.ReleaseFailed:
             return kind()
+        case errors.StudentRequestMissing:
+            return kind()
         case _:
             return kind("in words")
 
