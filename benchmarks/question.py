@@ -28,6 +28,7 @@ from opendp.extras.polars import Bound, Margin
 from dpanalytics.ledger.journal import SqliteJournal, create_journal
 from dpanalytics.query.answer import Desk
 from dpanalytics.query.builder import ask
+from dpanalytics.query.plan import Planner
 from dpanalytics.schema.declared import Declarations, read_declarations
 from dpanalytics.schema.view import View
 
@@ -121,6 +122,7 @@ def measure(view: View, runs: int, rows: int, declared: Declarations) -> dict[st
                 views={view.name: view},
                 snapshot_of=lambda _view, _year: Generated(path),
                 ledger=journal,
+                planner=Planner(kept=1),
                 clock=clock,
             )
             asked = (
