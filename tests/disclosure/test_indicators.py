@@ -118,6 +118,7 @@ def middles(draw):
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(worlds(), middles(), st.integers(-40, 8).map(lambda n: AS_OF + timedelta(days=n)))
 def test_every_value_is_what_the_formula_says(records, released, as_of):
@@ -125,6 +126,7 @@ def test_every_value_is_what_the_formula_says(records, released, as_of):
     assert rows_of(records, as_of=as_of, middles=released) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(worlds(), middles(), students)
 def test_a_students_values_depend_on_no_other_students_records(records, released, student):
@@ -453,6 +455,7 @@ def test_a_special_category_column_is_not_there_even_if_an_indicator_names_it():
         computed(records, indicators=[without], cases={})
 
 
+@pytest.mark.slow
 def test_the_demonstration_university_says_the_same(built_home):
     """The whole of it, loaded from files; names as the store gives them."""
     store = SourceStore(built_home / "store" / "sources")

@@ -96,6 +96,7 @@ def _killed_child(home: Path, step: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_never_leaves_less_spent_than_released(step: str, home: Path) -> None:
     settings = load_settings(home, environ={})

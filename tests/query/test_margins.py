@@ -264,6 +264,7 @@ def test_quantiles_in_coarse_steps_are_covered_at_least_as_said(
     assert covers(hits, 0.95, of=3_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "level"), [("flat", 0.25), ("flat", 0.5), ("peak", 0.25), ("peak", 0.9)]
 )

@@ -112,6 +112,7 @@ def test_half_the_sensitivity_is_found_out(metric):
     assert found.by_shift
 
 
+@pytest.mark.slow
 def test_half_the_sensitivity_is_found_out_whatever_the_noise():
     big, small = neighbours(plan_of("mean", view_of()))
     found = judge(
