@@ -33,7 +33,7 @@ demo: $(READY) ## make up a university, ask five questions, spend a budget, veri
 	rm -rf $(DEMO)
 	$(BIN)/dpanalytics demo --home $(DEMO) $(if $(OULAD),--oulad "$(OULAD)")
 
-test: $(READY) ## run the tests that take seconds
+test: $(READY) ## run all tests but those that take long (minutes)
 	$(BIN)/pytest -q -n auto -m "not slow"
 
 test-all: $(READY) ## run all tests

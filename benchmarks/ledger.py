@@ -51,7 +51,14 @@ def declarations() -> SimpleNamespace:
         valid_until=date(9999, 1, 1),
         approved_by="PVC Education",
     )
-    cap = Cap(academic_year=YEAR, epsilon=20, delta=1e-6, approved_by="DPO")
+    cap = Cap(
+        academic_year=YEAR,
+        epsilon=20,
+        delta=1e-6,
+        valid_until=date(9999, 1, 1),
+        owner="Registrar",
+        approved_by="DPO",
+    )
     return SimpleNamespace(
         digest=hashlib.sha256(b"benchmark").hexdigest(),
         consumers={

@@ -61,13 +61,14 @@ def entry(seq: int) -> bytes:
         "epsilon": "10.0",
         "delta": "1e-06",
         "approved_by": "PVC Education",
+        "valid_until": "2027-07-31",
         "cap": str(10**12),
     }
     asker = {"consumer": "quality-committee", "view": "enrolments"}
     if seq == 0:
         return canonical(fields | {"kind": "cap"} | account)
     if seq == 1:
-        return canonical(fields | {"kind": "grant", "valid_until": "2027-07-31"} | account | asker)
+        return canonical(fields | {"kind": "grant"} | account | asker)
     paid = seq - seq % 2
     request = f"committee-question-{paid}"
     if seq == paid:

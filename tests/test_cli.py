@@ -207,6 +207,8 @@ def test_the_budget_goes_down_and_the_journal_says_why(
 ) -> None:
     before = done(run("budget", *AS, "--home", home))
     assert "0.0%" in before
+    assert before.count("cap, all consumers") == 3  # the caps of its years
+    assert "no end" not in before
     done(run("ask", question(), *AS, "--home", home))
     assert done(run("budget", *AS, "--home", home)) != before
     debits = done(run("ledger", "list", "--kind", "debit", "--home", home))

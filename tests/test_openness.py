@@ -354,6 +354,31 @@ def test_an_expired_grant_is_said_to_be_refused(declared: Declarations) -> None:
     assert "expired: refused" in text_of(to_page(after))
 
 
+def test_an_expired_cap_is_said_to_be_refused_with_its_owner_and_evidence(
+    declared: Declarations,
+) -> None:
+    cap = declared.caps.caps[0]
+    caps = [account for account in accounts_of(declared) if account.kind == "cap"]
+    on_it = datetime.combine(cap.valid_until, datetime.max.time(), UTC)
+    told = made(declared, caps, as_of=on_it)
+    assert not any(each.expired for each in told.caps)
+    assert "expired: refused" not in text_of(to_page(told))
+    told = made(declared, caps, as_of=on_it + timedelta(seconds=1))
+    assert all(each.expired for each in told.caps)
+    assert {(c.owner, c.evidence, c.valid_until) for c in told.caps} == {
+        (cap.owner, cap.evidence, cap.valid_until)
+    }
+    page = text_of(to_page(told))
+    assert f"{day(cap.valid_until)} expired: refused {cap.owner} {cap.approved_by}: " in page
+
+
+def test_a_cap_of_an_earlier_release_has_no_last_day_and_no_owner(declared: Declarations) -> None:
+    caps = [a for a in accounts_of(declared) if a.kind == "cap"]
+    held = [replace(a, academic_year="2001/02", valid_until=None) for a in caps[:1]]
+    (told,) = made(declared, held, as_of=datetime(2099, 1, 1, tzinfo=UTC)).caps
+    assert (told.valid_until, told.owner, told.evidence, told.expired) == (None, None, None, False)
+
+
 # How often it is made
 
 

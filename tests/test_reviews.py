@@ -1,8 +1,11 @@
 """Reviews: every approval is listed, and expired means refused from that second."""
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +17,7 @@ from dpanalytics.ledger.journal import SqliteJournal, create_journal
 from dpanalytics.ledger.loss import Rho
 from dpanalytics.openness.reviews import Review, State, Subject, reviews_of
 from dpanalytics.query.request import parse_question
+from dpanalytics.schema.budget import Caps
 from dpanalytics.schema.declared import Declarations, read_declarations
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.wiring.homes import create_home
@@ -44,9 +48,45 @@ def test_p5_1_every_approval_has_owner_approver_evidence_and_end(declared: Decla
         assert review.owner
         assert review.approved_by
         assert review.evidence
-        assert (review.valid_until is None) == (review.subject is Subject.CAP)
-    files = {r.evidence for r in found if r.subject is not Subject.CASE}
+        assert review.valid_until
+    grant, cap = declared.consumers["quality-committee"].grants[0], declared.caps.caps[0]
+    programme = declared.programmes["quiet_weeks"]
+    by_name = {(review.subject, review.name): review for review in found}
+    told = by_name[Subject.CAP, cap.academic_year]
+    assert (told.owner, told.approved_by, told.evidence, told.valid_until) == (
+        cap.owner,
+        cap.approved_by,
+        cap.evidence,
+        cap.valid_until,
+    )
+    named = f"quality-committee: {grant.view} {grant.academic_year}"
+    assert by_name[Subject.GRANT, named].evidence == grant.evidence
+    assert by_name[Subject.PROGRAMME, "quiet_weeks"].evidence == programme.evidence
+
+
+def test_where_no_evidence_is_named_the_declaring_file_stands(declared: Declarations) -> None:
+    files = {review.evidence for review in reviews_of(without_evidence(declared), now=LAST_SECOND)}
+    assert files == {f"budgets/{name}.yaml" for name in (*declared.consumers, "caps")} | {
+        f"schemas/programmes/{name}.yaml" for name in declared.programmes
+    }
     assert files <= set(declared.files)
+
+
+def without_evidence(declared: Declarations) -> Declarations:
+    """The same, with no minute named."""
+
+    def bare(approval: Any) -> Any:
+        return approval.model_copy(update={"evidence": None})
+
+    return replace(
+        declared,
+        consumers={
+            name: consumer.model_copy(update={"grants": tuple(map(bare, consumer.grants))})
+            for name, consumer in declared.consumers.items()
+        },
+        caps=Caps(caps=tuple(map(bare, declared.caps.caps))),
+        programmes={name: bare(programme) for name, programme in declared.programmes.items()},
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,6 +99,7 @@ def test_p5_1_what_ends_within_the_days_asked_for_is_due(
     now = LAST_SECOND - timedelta(days=before)
     found = reviews_of(declared, now=now, within=within)
     assert {review.state for review in of_grants(found)} == {state}
+    assert {review.state for review in found if review.subject is Subject.CAP} == {state}
 
 
 def test_a_programme_of_a_later_day_is_not_in_force_yet(declared: Declarations) -> None:
@@ -116,16 +157,43 @@ def test_p5_1_the_desk_refuses_from_the_second_in_which_a_grant_ends(settings: S
         assert State.EXPIRED in {review.state for review in door.reviews(within=60)}
 
 
+def test_p5_1_the_desk_refuses_from_the_second_in_which_a_cap_ends(
+    tmp_path: Path, settings: Settings
+) -> None:
+    """Its grants hold on; who asks again for what was answered is told it, and so is another."""
+    for folder in ("schemas", "budgets"):
+        shutil.copytree(ROOT / folder, tmp_path / "declared" / folder)
+    for path in (tmp_path / "declared" / "budgets").glob("*.yaml"):
+        if path.name != "caps.yaml":
+            path.write_text(path.read_text().replace("2027-07-31", "2099-07-31"))
+    declared = settings.model_copy(update={"declarations": tmp_path / "declared"})
+    now = LAST_SECOND
+    with open_macro(declared, clock=lambda: now) as door:
+        desk = door.desk("quality-committee")
+        in_time = desk.answer(parse_question(QUESTION | {"epsilon": 0.3}), request_id="cap-in-time")
+        assert in_time.charged
+        now += timedelta(seconds=1)
+        before = door.accounts("quality-committee")
+        with pytest.raises(GrantExpired, match=r"the cap of academic year .* until 2027-07-31"):
+            desk.answer(parse_question(QUESTION | {"epsilon": 0.4}), request_id="cap-too-late")
+        again = desk.answer(parse_question(QUESTION | {"epsilon": 0.3}), request_id="cap-again")
+        assert (again.body, again.charged) == (in_time.body, False)
+        assert door.accounts("quality-committee") == before
+        states = {r.subject: r.state for r in door.reviews(within=60)}
+        assert states[Subject.CAP] is State.EXPIRED
+        assert states[Subject.GRANT] is State.IN_FORCE
+        assert all(cap.expired for cap in door.register().caps)
+
+
 def test_p5_1_what_ends_in_60_days_is_listed_with_all_that_is_to_be_looked_at(
     settings: Settings,
 ) -> None:
     now = LAST_SECOND - timedelta(days=60)
     with open_macro(settings, clock=lambda: now) as door:
         due = {r.subject: r for r in door.reviews(within=60) if r.state is State.DUE}
-    assert {Subject.GRANT, Subject.PROGRAMME} <= set(due)
+    assert {Subject.GRANT, Subject.CAP, Subject.PROGRAMME} <= set(due)
     for review in due.values():
         assert all((review.owner, review.approved_by, review.evidence))
-        assert review.valid_until is not None
         assert now.date() <= review.valid_until <= LAST
 
 

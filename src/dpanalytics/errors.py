@@ -136,7 +136,7 @@ class GrantMissing(BudgetError):
 
 
 class GrantExpired(BudgetError):
-    """The grant is past its last day; it must be approved again."""
+    """The grant, or the year's cap, is past its last day; it must be approved again."""
 
 
 class BudgetExceeded(BudgetError):

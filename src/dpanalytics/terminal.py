@@ -165,11 +165,11 @@ def _three_digits(number: float) -> str:
 
 
 def budget_table(accounts: Iterable[Account]) -> Table:
-    """Grants: what they hold and what is left as epsilon at their delta, spent, and until when."""
+    """What accounts hold and what is left as epsilon at their delta, spent, and until when."""
     table = table_of("view", "year", "epsilon", "delta", "spent", "left", "until")
     for account in accounts:
         table.add_row(
-            account.view or "all views",
+            account.view or "cap, all consumers",
             account.academic_year,
             f"{account.epsilon:g}",
             f"{account.delta:g}",

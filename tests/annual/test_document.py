@@ -189,6 +189,7 @@ def test_one_question_is_told_in_the_singular() -> None:
 def test_a_full_year_reads_as_a_report(full: str) -> None:
     for told in (
         "1,037 questions of committees",
+        "Approved by PVC Education, valid until 31 July 2027.",
         "edition 2. Acts from 1 August 2026 to 31 July 2027. Written on 24 November 2026.",
         "Students who miss work Found, name not shown 120 ± 14 106 to 134",
         "Students who go quiet Found, name not shown 1,310 ± 14 1,296 to 1,324",
@@ -211,6 +212,13 @@ def test_questions_that_the_service_asks_by_itself_are_no_question_of_a_committe
 ) -> None:
     assert "Annual report on learner analytics Support and results annual report 3 0" in full
     assert "1,040" not in full
+
+
+def test_a_limit_that_has_ended_is_told_as_expired() -> None:
+    assert FULL.cap is not None
+    ended = replace(FULL, cap=replace(FULL.cap, expired=True))
+    seen = text_of(to_page(document_of(ended)).decode())
+    assert "valid until 31 July 2027; expired." in seen
 
 
 @pytest.mark.parametrize("why", Missing)

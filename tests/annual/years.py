@@ -47,8 +47,10 @@ def spending(consumer: str | None, view: str | None, allowed: float, spent: floa
         "2026/27",
         Loss(allowed, 1e-7, 22100.0),
         Loss(spent, 1e-7, 30.6 if spent else 1.0),
-        LAST if consumer else None,
+        LAST,
+        None if consumer else "Academic Registrar",
         "PVC Education",
+        "Minute 2026/22 of the Education Committee",
         expired=False,
         withdrawn=False,
     )

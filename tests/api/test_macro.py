@@ -390,6 +390,7 @@ def test_a_budget_adds_up(service: Service) -> None:
         parts = (int(account["spent_units"]), int(account["left_units"]))
         assert sum(parts) == int(account["granted_units"])
         assert account["epsilon_left"] <= account["epsilon"]
+        assert account["valid_until"] == "2027-07-31"
     assert {c["academic_year"] for c in told["caps"]} == {"2012/13", "2013/14", "2014/15"}
 
 

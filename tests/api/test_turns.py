@@ -23,8 +23,8 @@ from dpanalytics.ledger.accounts import Debit, Recorded, Ticket
 from dpanalytics.ledger.journal import SqliteJournal, create_journal
 from dpanalytics.ledger.verify import verify
 from dpanalytics.query.answer import Answered
-from dpanalytics.schema.budget import Cap, Caps
-from tests.ledger.fakes import DELTA, Clock, Declared, grant
+from dpanalytics.schema.budget import Caps
+from tests.ledger.fakes import Clock, Declared, cap, grant
 from tests.query.desks import FIRST, World, asked, consumer
 
 LONG = 3600.0
@@ -380,8 +380,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     create_journal(tmp_path / "ledger.sqlite")
     with SqliteJournal(tmp_path / "ledger.sqlite", clock=Clock()) as journal:
         held = consumer().model_copy(update={"grants": (grant(2, view="activity", year=FIRST),)})
-        cap = Cap(academic_year=FIRST, epsilon=2, delta=DELTA, approved_by="DPO")
-        journal.adopt(Declared({"committee": held}, Caps(caps=(cap,))))
+        journal.adopt(Declared({"committee": held}, Caps(caps=(cap(2, year=FIRST),))))
         world = World(tmp_path, Clock(), journal)
         world.write()
         yield world

@@ -1,5 +1,6 @@
 """Both clients against the real service: one suite, from views to a budget that is spent."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -67,6 +68,7 @@ def test_an_estimate_is_free_and_foretells_the_answer(committee: Any) -> None:
     before = committee.budget()
     estimate = committee.estimate(about(0.11))
     assert committee.budget() == before
+    assert {cap.valid_until for cap in before.caps} == {date(2027, 7, 31)}
     assert estimate.allowed
     assert estimate.groups == 7
     assert estimate.frame["metric"].to_list() == ["students"]

@@ -169,6 +169,12 @@ def test_the_digest_moves_with_all_that_is_declared(name):
     assert QUIET.model_copy(update={name: others[name]}).digest != QUIET.digest
 
 
+def test_the_digest_stays_where_the_approval_is_said_to_stand_elsewhere():
+    """Cases stand under the digest, and stay open."""
+    for evidence in (None, "Minute 2026/18 of the Education Committee"):
+        assert QUIET.model_copy(update={"evidence": evidence}).digest == QUIET.digest
+
+
 def approved(programme, *, indicators=DECLARED.indicators, cases=DECLARED.cases):
     return approved_programmes(
         {"p": programme},

@@ -130,8 +130,18 @@ email: email
 """,
     "budgets/caps.yaml": """
 caps:
-  - {academic_year: 2024/25, epsilon: 10, delta: 1.0e-7, approved_by: DPO}
-  - {academic_year: 2025/26, epsilon: 10, delta: 1.0e-7, approved_by: DPO}
+  - academic_year: 2024/25
+    epsilon: 10
+    delta: 1.0e-7
+    valid_until: 2099-07-31
+    owner: Registry
+    approved_by: DPO
+  - academic_year: 2025/26
+    epsilon: 10
+    delta: 1.0e-7
+    valid_until: 2099-07-31
+    owner: Registry
+    approved_by: DPO
 """,
 }
 

@@ -13,19 +13,25 @@ from dpanalytics.errors import (
     RequestIdReused,
 )
 from dpanalytics.ledger.journal import Account, Journal, Recorded, Ticket
+from dpanalytics.ledger.verify import verify
 from tests.ledger.fakes import (
     CAPPED,
     GRANTED,
     LATER,
     YEAR,
     Clock,
+    cap,
     debit,
     declared,
     digest,
+    endless_cap,
     grant,
 )
 
 Open = Callable[[], Journal]
+
+LAST = date(2026, 1, 15)
+"""The day on which the clock stands at first."""
 
 
 def spent(journal: Journal) -> dict[tuple[str, str], int]:
@@ -150,6 +156,107 @@ class ChargingContract:
         clock.forward(microseconds=1)
         with pytest.raises(GrantExpired, match="2026-01-15"):
             journal.debit(debit("b", question="b"))
+
+    def test_a_cap_holds_to_the_end_of_its_last_day(self, journal: Journal, clock: Clock) -> None:
+        journal.adopt(declared({"committee": [grant()]}, {YEAR: cap(valid_until=LAST)}))
+        clock.now = clock.now.replace(hour=23, minute=59, second=59)
+        journal.debit(debit("a", question="a", cost=5))
+        before = journal.head(), spent(journal)
+        clock.forward(seconds=1)
+        with pytest.raises(GrantExpired) as refused:
+            journal.debit(debit("b", question="b", cost=5))
+        assert str(refused.value) == (
+            "the cap of academic year 2013/14 was valid until 2026-01-15; it must be approved again"
+        )
+        assert (journal.head(), spent(journal)) == before
+        assert spent(journal) == {("committee", YEAR): 5, ("", YEAR): 5}
+
+    def test_one_cap_past_its_last_day_refuses_a_question_of_several_years(
+        self, journal: Journal, clock: Clock
+    ) -> None:
+        both = {"committee": [grant(), grant(year=LATER)]}
+        journal.adopt(declared(both, {YEAR: cap(), LATER: cap(year=LATER, valid_until=LAST)}))
+        clock.forward(days=1)
+        with pytest.raises(GrantExpired, match="the cap of academic year 2014/15"):
+            journal.debit(debit(years=(YEAR, LATER)))
+        assert set(spent(journal).values()) == {0}
+        journal.debit(debit())
+
+    def test_a_cap_that_is_approved_again_holds_again_and_forgets_nothing(
+        self, journal: Journal, clock: Clock
+    ) -> None:
+        held = {"committee": [grant()]}
+        journal.adopt(declared(held, {YEAR: cap(valid_until=LAST)}))
+        journal.debit(debit("a", question="a", cost=5))
+        clock.forward(days=1)
+        before = journal.head().size
+        journal.adopt(declared(held, {YEAR: cap(valid_until=date(2026, 2, 15))}))
+        written = [(e["kind"], e.get("valid_until")) for e in journal.entries(first=before)]
+        assert written == [("declarations", None), ("cap", "2026-02-15")]
+        journal.debit(debit("b", question="b", cost=6))
+        assert spent(journal)["", YEAR] == 11
+        assert verify(journal).passed
+
+    def test_refusals_come_in_one_order(self, journal: Journal, clock: Clock) -> None:
+        ended, gone, little = {"valid_until": LAST}, {LATER: cap(year=LATER)}, 2 * CAPPED
+        clock.forward(days=1)
+        for held, capped, refusal, said in (
+            ([], {YEAR: cap(**ended)}, GrantMissing, "no grant"),
+            ([grant(**ended)], gone, GrantExpired, "grant for view"),
+            ([grant()], gone, GrantMissing, "no cap"),
+            ([grant()], {YEAR: cap(**ended)}, GrantExpired, "the cap of"),
+            ([grant()], {YEAR: cap()}, BudgetExceeded, "left at delta"),
+        ):
+            journal.adopt(declared({"committee": held}, capped))
+            with pytest.raises(refusal, match=said):
+                journal.debit(debit(cost=little))
+
+    def test_an_answer_told_again_asks_nothing_of_a_cap_past_its_last_day(
+        self, journal: Journal, clock: Clock
+    ) -> None:
+        both = {"committee": [grant()], "senate": [grant()]}
+        journal.adopt(declared(both, {YEAR: cap(valid_until=LAST)}))
+        recorded = journal.record(ticket_of(journal, cost=5), b"answer")
+        unanswered = ticket_of(journal, request_id="open", question="open", cost=6)
+        clock.forward(days=1)
+        again = journal.debit(debit(cost=5))  # it was paid for
+        assert again == Recorded("r1", recorded.release_seq, b"answer", charged=False)
+        assert journal.debit(debit("open", question="open", cost=6)) == unanswered
+        told = journal.debit(debit("r2", consumer="senate", cost=5))
+        assert told == Recorded("r2", recorded.release_seq, b"answer", charged=True)
+        with pytest.raises(GrantExpired):  # asked, and not answered yet: it would be charged
+            journal.debit(debit("r3", consumer="senate", question="open", cost=6))
+        assert spent(journal) == {
+            ("committee", YEAR): 11,
+            ("senate", YEAR): 5,
+            ("", YEAR): 11,
+        }
+        assert verify(journal).passed
+
+    def test_a_cap_of_an_earlier_release_has_no_end_until_declarations_are_adopted_again(
+        self, open_journal: Open, clock: Clock
+    ) -> None:
+        journal = open_journal()
+        held = {"committee": [grant(valid_until=date(2099, 7, 31))]}
+        journal.adopt(declared(held, {YEAR: endless_cap()}))
+        entry = [e for e in journal.entries() if e["kind"] == "cap"][-1]
+        assert entry.keys() == {
+            "seq", "at", "kind", "academic_year", "epsilon", "delta", "approved_by", "cap"
+        }  # fmt: skip
+        clock.forward(days=3650)
+        journal.debit(debit("a", question="a", cost=5))
+        assert verify(journal).passed
+        journal.adopt(declared(held, {YEAR: cap(valid_until=LAST)}))
+        assert [e for e in journal.entries() if e["kind"] == "cap"][-1] == {
+            **entry,
+            "seq": journal.head().size - 1,
+            "at": "2036-01-13T12:00:00.000000Z",
+            "valid_until": "2026-01-15",
+        }
+        with pytest.raises(GrantExpired, match="the cap of academic year 2013/14"):
+            journal.debit(debit("b", question="b", cost=5))
+        assert spent(journal)["", YEAR] == 5
+        assert verify(journal).passed
 
     # The same request, the same question
 

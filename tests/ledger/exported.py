@@ -34,14 +34,16 @@ CAP = {
     "epsilon": "1.0",
     "delta": "1e-06",
     "cap": str(GRANTED),
+    "valid_until": "2026-07-31",
     "approved_by": "DPO",
 }
+EARLIER_CAP = {name: value for name, value in CAP.items() if name != "valid_until"}
+"""As earlier releases wrote it: without end."""
 GRANT = {
     **CAP,
     "kind": "grant",
     "consumer": "committee",
     "view": "enrolments",
-    "valid_until": "2026-07-31",
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dpanalytics.ledger.journal import Journal, SqliteJournal, Ticket, create_jo
 from dpanalytics.ledger.postgres import PostgresJournal
 from dpanalytics.ledger.verify import verify
 from dpanalytics.schema.budget import Grant
-from tests.ledger.fakes import GRANTED, LATER, YEAR, Clock, debit, declared, grant
+from tests.ledger.fakes import GRANTED, LATER, YEAR, Clock, cap, debit, declared, grant
 from tests.ledger.test_entries import plain
 from tests.postgres import LEDGER, PostgresServer
 
@@ -55,6 +56,8 @@ questions = st.fixed_dictionaries(
     }
 )
 epsilons = st.sampled_from([0.5, 1.0, 1.5])
+days = st.sampled_from([date(2026, 1, 15), date(2026, 1, 16), date(2026, 7, 31)])
+"""Last days, of which the clock passes two while the steps are taken."""
 steps = st.lists(
     st.builds(ask, requests, questions)
     | st.builds(record, requests, st.binary(max_size=9))
@@ -64,17 +67,21 @@ steps = st.lists(
         plain | st.lists(plain, max_size=3),
     )
     | st.builds(
-        lambda names, epsilon, years: (
+        lambda names, epsilon, until, capped: (
             lambda journal, _: journal.adopt(
                 declared(
-                    {name: [approved(grant(epsilon)), grant(year=LATER)] for name in names},
-                    dict.fromkeys(years, 2.0),
+                    {
+                        name: [approved(grant(epsilon, valid_until=until)), grant(year=LATER)]
+                        for name in names
+                    },
+                    {year: cap(year=year, valid_until=end) for year, end in capped.items()},
                 )
             )
         ),
         st.sets(st.sampled_from(["committee", "senate"])),
         epsilons,
-        st.sets(st.sampled_from([YEAR, LATER]), min_size=1),
+        days,
+        st.dictionaries(st.sampled_from([YEAR, LATER]), days, min_size=1),
     )
     | st.builds(
         lambda request, consumer: (

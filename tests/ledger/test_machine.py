@@ -34,7 +34,7 @@ from dpanalytics.ledger.journal import (
 from dpanalytics.ledger.loss import rho_of
 from dpanalytics.ledger.postgres import PostgresJournal
 from dpanalytics.ledger.verify import verify
-from tests.ledger.fakes import DELTA, GRANTED, LATER, YEAR, Clock, debit, declared, grant
+from tests.ledger.fakes import DELTA, GRANTED, LATER, YEAR, Clock, cap, debit, declared, grant
 from tests.postgres import LEDGER, PostgresServer
 
 CONSUMERS = ("committee", "senate", "library")
@@ -61,7 +61,11 @@ terms = st.none() | st.tuples(st.sampled_from([0.5, 1.0, 1.5]), st.sampled_from(
 grants = st.fixed_dictionaries(
     {(consumer, year): terms for consumer in CONSUMERS for year in (YEAR, LATER)}
 )
-caps = st.fixed_dictionaries({YEAR: st.sampled_from([1.0, 2.0])}, optional={LATER: st.just(1.0)})
+ends = st.sampled_from([SOON, LATE])
+caps = st.fixed_dictionaries(
+    {YEAR: st.tuples(st.sampled_from([1.0, 2.0]), ends)},
+    optional={LATER: st.tuples(st.just(1.0), ends)},
+)
 
 
 @dataclass
@@ -78,7 +82,7 @@ class Model:
     """Grants and caps in units, what is spent of them, debits by request id, and releases."""
 
     grants: dict[tuple[str, str], tuple[int, date]] = field(default_factory=dict)
-    caps: dict[str, int] = field(default_factory=dict)
+    caps: dict[str, tuple[int, date]] = field(default_factory=dict)
     spent: dict[tuple[str, str], int] = field(default_factory=dict)
     debits: dict[str, Charged] = field(default_factory=dict)
     bodies: list[bytes] = field(default_factory=list)
@@ -115,7 +119,9 @@ class Model:
         if told is None:
             if any(year not in self.caps for year in wanted.academic_years):
                 return GrantMissing
-            limits |= {("", year): self.caps[year] for year in wanted.academic_years}
+            if any(today > self.caps[year][1] for year in wanted.academic_years):
+                return GrantExpired
+            limits |= {("", year): self.caps[year][0] for year in wanted.academic_years}
         if any(self.spent.get(k, 0) + wanted.cost.units > limit for k, limit in limits.items()):
             return BudgetExceeded
         for key in limits:
@@ -135,15 +141,22 @@ class JournalMachine(RuleBasedStateMachine):
         self.model = Model()
         self.tickets: dict[str, Ticket] = {}
         self.journal = opened(self.clock)
-        self.declare({("committee", YEAR): (1.0, LATE), ("senate", YEAR): (1.0, LATE)}, {YEAR: 2.0})
+        self.declare(
+            {("committee", YEAR): (1.0, LATE), ("senate", YEAR): (1.0, LATE)},
+            {YEAR: (2.0, LATE)},
+        )
 
     def declare(
-        self, granted: dict[tuple[str, str], tuple[float, date]], capped: dict[str, float]
+        self,
+        granted: dict[tuple[str, str], tuple[float, date]],
+        capped: dict[str, tuple[float, date]],
     ) -> None:
         self.model.grants = {
             key: (rho_of(epsilon, DELTA).units, until) for key, (epsilon, until) in granted.items()
         }
-        self.model.caps = {year: rho_of(eps, DELTA).units for year, eps in capped.items()}
+        self.model.caps = {
+            year: (rho_of(epsilon, DELTA).units, until) for year, (epsilon, until) in capped.items()
+        }
         self.journal.adopt(
             declared(
                 {
@@ -154,13 +167,18 @@ class JournalMachine(RuleBasedStateMachine):
                     ]
                     for name in CONSUMERS
                 },
-                capped,
+                {
+                    year: cap(epsilon, year=year, valid_until=until)
+                    for year, (epsilon, until) in capped.items()
+                },
             )
         )
 
     @rule(granted=grants, capped=caps)
     def adopt(
-        self, granted: dict[tuple[str, str], tuple[float, date] | None], capped: dict[str, float]
+        self,
+        granted: dict[tuple[str, str], tuple[float, date] | None],
+        capped: dict[str, tuple[float, date]],
     ) -> None:
         self.declare({key: held for key, held in granted.items() if held is not None}, capped)
 

@@ -336,13 +336,43 @@ def test_a_replay_that_overspends_by_one_unit_is_found(tmp_path: Path) -> None:
     assert first_fault(ex.check(over)).startswith("FAULT at entry 3: ")
 
 
+def test_a_debit_after_the_last_day_of_the_cap_is_found(tmp_path: Path) -> None:
+    for last, faults in (
+        ("2026-01-15", []),
+        ("2026-01-14", [(2, f"the cap for academic year {YEAR} had expired")]),
+    ):
+        capped = {**ex.CAP, "valid_until": last}
+        report = ex.check(ex.exported(tmp_path / last, capped, ex.GRANT, ex.debit("r", 1)))
+        assert reasons(report) == faults
+
+
+def test_a_journal_whose_caps_had_no_end_passes_and_goes_on_with_caps_that_end(
+    tmp_path: Path,
+) -> None:
+    before = (ex.EARLIER_CAP, ex.GRANT, ex.debit("r", 1))
+    assert ex.check(ex.exported(tmp_path / "before", *before)).code == 0
+    after = (ex.DECLARED, ex.CAP, ex.debit("s", 1))
+    assert ex.check(ex.exported(tmp_path / "after", *before, *after)).code == 0
+    back = ex.check(ex.exported(tmp_path / "back", *before, *after, ex.EARLIER_CAP))
+    assert reasons(back) == [(6, "a cap without the last day that it had")]
+
+
 def test_an_unknown_kind_is_a_fault(tmp_path: Path) -> None:
     report = ex.check(ex.exported(tmp_path / "e", ex.CAP, {"kind": "gossip"}))
     assert reasons(report) == [(1, "no kind of entry that is known")]
 
 
 _entries = st.one_of(
-    st.sampled_from([ex.CAP, ex.GRANT, ex.DECLARED, {"kind": "load", "source": "s", "load": "l"}]),
+    st.sampled_from(
+        [
+            ex.CAP,
+            ex.EARLIER_CAP,
+            {**ex.CAP, "valid_until": "2026-01-14"},
+            ex.GRANT,
+            ex.DECLARED,
+            {"kind": "load", "source": "s", "load": "l"},
+        ]
+    ),
     st.builds(
         ex.debit,
         st.sampled_from("abcde"),

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import psycopg
@@ -10,18 +11,34 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from dpanalytics.errors import ConfigurationError
+from dpanalytics.errors import ConfigurationError, GrantExpired
 from dpanalytics.ledger.journal import SqliteJournal, create_journal, open_journal
 from dpanalytics.ledger.revisions import MIGRATIONS, REVISION
 from dpanalytics.ledger.upgrade import upgrade
 from dpanalytics.ledger.verify import verify
 from dpanalytics.settings import Settings, load_settings, write_settings
 from tests.ledger.contract import ticket_of
-from tests.ledger.fakes import Clock, debit, declared, grant
+from tests.ledger.fakes import (
+    LATER,
+    YEAR,
+    Clock,
+    cap,
+    debit,
+    declared,
+    endless_cap,
+    grant,
+)
 from tests.postgres import PostgresServer, settings_for
+
+LAST = date(2026, 1, 15)
+"""The day on which the clock stands at first."""
 
 # The tables of the release before there were migrations, as it made them. Never to be changed.
 BEFORE_MIGRATIONS = (Path(__file__).parent / "before_migrations.sql").read_text("utf-8")
+
+BOTH = {"committee": [grant()], "senate": [grant()]}
+ENDLESS = {YEAR: endless_cap(), LATER: endless_cap(year=LATER)}
+"""Caps as that release wrote them."""
 
 BROKEN = """
 revision = "9999"
@@ -49,7 +66,7 @@ def old(home: Settings) -> Settings:
     connection.executescript(BEFORE_MIGRATIONS)
     connection.close()
     with open_old(home) as journal:
-        journal.adopt(declared({"committee": [grant()], "senate": [grant()]}))
+        journal.adopt(declared(BOTH, ENDLESS))
         journal.record(ticket_of(journal, cost=5), b"answer")
         journal.debit(debit("r2", consumer="senate", cost=5))
         journal.debit(debit("open", question="open", cost=7))
@@ -102,6 +119,22 @@ def test_a_journal_of_before_the_migrations_is_not_opened_but_upgraded(old: Sett
         assert stored is not None
         assert stored.body == b"answer"
         journal.record(ticket_of(journal, request_id="open", question="open", cost=7), b"later")
+        assert verify(journal).faults == ()
+
+
+def test_caps_of_before_get_their_last_day_with_the_next_declarations(old: Settings) -> None:
+    upgrade(old)
+    clock = Clock()
+    with open_journal(old, clock=clock) as journal:
+        assert {a.valid_until for a in journal.accounts() if a.kind == "cap"} == {None}
+        before = journal.head().size
+        journal.adopt(declared(BOTH, {year: cap(year=year, valid_until=LAST) for year in ENDLESS}))
+        written = [(e["kind"], e.get("valid_until")) for e in journal.entries(first=before)]
+        assert written == [("declarations", None), ("cap", "2026-01-15"), ("cap", "2026-01-15")]
+        journal.debit(debit("in-time", question="in-time"))
+        clock.forward(days=1)
+        with pytest.raises(GrantExpired, match="the cap of academic year 2013/14"):
+            journal.debit(debit("too-late", question="too-late"))
         assert verify(journal).faults == ()
 
 
@@ -167,6 +200,50 @@ def test_an_empty_database_becomes_a_journal(database: Settings) -> None:
     assert upgrade(database) == f"the journal is at revision {REVISION} already"
     with open_journal(database, clock=Clock()) as journal:
         assert verify(journal).faults == ()
+
+
+def test_a_database_whose_debits_looked_at_grants_only_refuses_by_caps_once_upgraded(
+    database: Settings, tmp_path: Path
+) -> None:
+    shutil.copytree(MIGRATIONS, tmp_path / "before")
+    for later in (tmp_path / "before" / "versions").glob("r0005*"):
+        later.unlink()
+    assert upgrade(database, migrations=tmp_path / "before").endswith("to 0004")
+    with pytest.raises(ConfigurationError, match=r"revision 0004.*run: dpanalytics upgrade"):
+        open_journal(database, clock=Clock())
+    clock, rights = Clock(), rights_of_debit(database)
+    said(database, REVISION)  # that release looked for its own revision, and wrote the same rows
+    with open_journal(database, clock=clock) as journal:
+        journal.adopt(declared(BOTH, {YEAR: endless_cap()}))
+        journal.record(ticket_of(journal, cost=5), b"answer")
+    said(database, "0004")
+    assert upgrade(database) == f"upgraded the journal from revision 0004 to {REVISION}"
+    assert rights_of_debit(database) == rights
+    with open_journal(database, clock=clock) as journal:
+        assert verify(journal).faults == ()
+        journal.adopt(declared(BOTH, {YEAR: cap(valid_until=LAST)}))
+        journal.debit(debit("in-time", question="in-time"))
+        clock.forward(days=1)
+        with pytest.raises(GrantExpired, match="the cap of academic year 2013/14"):
+            journal.debit(debit("too-late", question="too-late"))
+        assert verify(journal).faults == ()
+
+
+def said(database: Settings, revision: str) -> None:
+    """Have the database say that it is of this revision."""
+    with psycopg.connect(database.database_url or "") as connection:
+        connection.execute("UPDATE ledger.alembic_version SET version_num = %s", (revision,))
+
+
+def rights_of_debit(database: Settings) -> tuple[object, ...]:
+    """Whose function a debit is, with whose rights it runs, and who may call it."""
+    with psycopg.connect(database.database_url or "") as connection:
+        row = connection.execute(
+            "SELECT proowner::regrole::text, prosecdef, proisstrict, proconfig, proacl::text"
+            " FROM pg_proc WHERE oid = 'ledger.debit'::regproc"
+        ).fetchone()
+    assert row is not None
+    return row
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(

@@ -40,14 +40,15 @@ CAP = {
     "epsilon": "1.0",
     "delta": "1e-06",
     "cap": str(GRANTED),
+    "valid_until": "2026-07-31",
     "approved_by": "DPO",
 }
+EARLIER_CAP = {name: value for name, value in CAP.items() if name != "valid_until"}
 GRANT = {
     **CAP,
     "kind": "grant",
     "consumer": "committee",
     "view": "enrolments",
-    "valid_until": "2026-07-31",
 }
 SENATE = {**GRANT, "consumer": "senate"}
 DEBIT = {
@@ -93,6 +94,12 @@ def test_a_sound_history_passes() -> None:
             2,
             "the grant for academic year 2013/14 had expired",
         ),
+        (
+            ({**CAP, "valid_until": "2026-01-14"}, GRANT, DEBIT),
+            2,
+            "the cap for academic year 2013/14 had expired",
+        ),
+        ((CAP, EARLIER_CAP), 1, "a cap without the last day that it had"),
         (
             (CAP, GRANT, DEBIT, {**DEBIT, "cost": "1", "question": digest("x")}),
             3,
@@ -160,6 +167,11 @@ def test_a_sound_history_passes() -> None:
         (({**CAP, "cap": 5},), 0, "not the values of a cap"),
         (({**CAP, "epsilon": "lots"},), 0, "not the values of a cap"),
         (({**GRANT, "valid_until": "soon"},), 0, "not the values of a grant"),
+        (({**CAP, "valid_until": "soon"},), 0, "not the values of a cap"),
+        (({**CAP, "valid_until": None},), 0, "not the values of a cap"),
+        (({**EARLIER_CAP, "cap": 5},), 0, "not the values of a cap"),
+        (({**EARLIER_CAP, "until": "2026-07-31"},), 0, "not the fields of a cap"),
+        (({**EARLIER_CAP, "kind": "grant"},), 0, "not the fields of a grant"),
         (({**GRANT, "consumer": ""},), 0, "not the values of a grant"),
         ((CAP, GRANT, {**DEBIT, "academic_years": YEAR}), 2, "not the values of a debit"),
         ((CAP, GRANT, {**DEBIT, "repeats": True}), 2, "not the values of a debit"),
@@ -192,6 +204,29 @@ def test_expiry_is_judged_by_the_grant_in_force_at_that_entry() -> None:
     assert checked(CAP, GRANT, DEBIT, expired).passed
     assert not checked(CAP, GRANT, expired, DEBIT).passed
     assert checked(CAP, expired, GRANT, DEBIT).passed
+
+
+def test_expiry_is_judged_by_the_cap_in_force_at_that_entry() -> None:
+    expired = {**CAP, "valid_until": "2026-01-14"}
+    on_its_last_day = {**CAP, "valid_until": "2026-01-15"}
+    assert checked(on_its_last_day, GRANT, DEBIT, expired).passed
+    assert not checked(CAP, GRANT, expired, DEBIT).passed
+    assert checked(expired, GRANT, CAP, DEBIT).passed
+
+
+def test_a_cap_that_an_earlier_release_adopted_has_no_end() -> None:
+    found = checked(EARLIER_CAP, GRANT, DEBIT)
+    assert found.passed
+    assert len(found.proved) == len(checked(CAP, GRANT, DEBIT).proved)
+    expired = {**CAP, "valid_until": "2026-01-14"}
+    assert checked(EARLIER_CAP, GRANT, DEBIT, expired).passed
+    assert not checked(EARLIER_CAP, GRANT, expired, DEBIT).passed
+
+
+def test_an_answer_told_again_asks_nothing_of_a_cap_past_its_last_day() -> None:
+    expired = {**CAP, "valid_until": "2026-01-14"}
+    paid = {**RELEASE, "debit": 3}
+    assert checked(CAP, SENATE, GRANT, DEBIT, paid, expired, {**REPEAT, "repeats": 4}).passed
 
 
 def test_spent_is_not_forgotten_when_a_grant_is_raised() -> None:

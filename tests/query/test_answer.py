@@ -146,6 +146,13 @@ def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:
         (account("grant", valid_until=date(2026, 1, 14)), account("cap"), "valid until 2026-01-14"),
         (account("grant", valid_until=date(2026, 1, 15)), account("cap"), None),
         (account("grant"), None, "no cap"),
+        (account("grant"), account("cap", valid_until=date(2026, 1, 14)), "year's cap was valid"),
+        (account("grant"), account("cap", valid_until=date(2026, 1, 15)), None),
+        (
+            account("grant", valid_until=date(2026, 1, 13)),
+            account("cap", valid_until=date(2026, 1, 14)),
+            "valid until 2026-01-13",
+        ),
         (account("grant", spent=10**13), account("cap"), "The grant holds too little. Nothing"),
         (account("grant"), account("cap", spent=10**13), "year's cap over all consumers"),
     ],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from dpanalytics.ledger.journal import (
 from dpanalytics.ledger.loss import rho_of
 from dpanalytics.ledger.verify import verify
 from dpanalytics.query.answer import Answered
-from dpanalytics.schema.budget import Cap, Caps
+from dpanalytics.schema.budget import Caps
 from dpanalytics.schema.view import View
 from dpanalytics.store.snapshots import Snapshot
-from tests.ledger.fakes import DELTA, Clock, Declared, grant
+from tests.ledger.fakes import DELTA, Clock, Declared, cap, grant
 from tests.query.desks import FIRST, SECOND, Interfering, World, asked, consumer
 from tests.query.worlds import A_FEW, YEARS
+
+LATE = date(2099, 7, 31)
 
 
 @pytest.fixture
@@ -47,10 +50,7 @@ def world(tmp_path: Path) -> Any:
             name: consumer(name).model_copy(update={"grants": tuple(held)})
             for name, held in grants.items()
         }
-        caps = [
-            Cap(academic_year=year, epsilon=2.1, delta=DELTA, approved_by="DPO") for year in YEARS
-        ]
-        journal.adopt(Declared(consumers, Caps(caps=tuple(caps))))
+        journal.adopt(Declared(consumers, Caps(caps=tuple(cap(2.1, year=year) for year in YEARS))))
         made = World(tmp_path, clock, journal)
         made.write()
         yield made
@@ -151,6 +151,32 @@ def test_an_expired_grant_refuses_new_questions_and_still_gives_what_was_paid(wo
     assert "approved again" in (world.desk().estimate(asked()).years[0].refusal or "")
     assert world.desk().answer(asked(), request_id="r1").body == first.body
     assert world.desk().answer(asked()).body == first.body
+
+
+def test_a_cap_past_its_last_day_refuses_all_but_what_was_answered(world: World) -> None:
+    first = world.desk().answer(asked(), request_id="r1")
+    consumers = {
+        name: consumer(name).model_copy(
+            update={"grants": (grant(2, view="activity", year=FIRST, valid_until=LATE),)}
+        )
+        for name in ("committee", "board")
+    }
+    ends = cap(2.1, year=FIRST, valid_until=date(2026, 7, 31))
+    world.journal.adopt(Declared(consumers, Caps(caps=(ends,))))
+    world.clock.now = datetime(2026, 7, 31, 23, 59, 59, tzinfo=UTC)
+    assert world.desk().answer(asked(group_by=["band"]), request_id="in-time").charged
+    spent = world.spent(), world.spent(None)
+    world.clock.forward(seconds=1)
+    late = asked(group_by=["band", "module"])
+    with pytest.raises(GrantExpired, match="cap of academic year 2013/14 was valid until 2026-07-"):
+        world.desk().answer(late, request_id="too-late")
+    assert "cap was valid until 2026-07-31" in (world.desk().estimate(late).years[0].refusal or "")
+    assert (world.spent(), world.spent(None)) == spent
+    # What was answered is told again, to who paid for it and to others.
+    assert world.desk().answer(asked()).body == first.body
+    told = world.desk("board").answer(asked(), request_id="b1")
+    assert (told.body, told.charged) == (first.body, True)
+    assert (world.spent(), world.spent(None)) == spent
 
 
 # Request ids
@@ -319,8 +345,7 @@ def test_no_sequence_of_questions_spends_more_than_the_grant(
     create_journal(place / "ledger.sqlite")
     with SqliteJournal(place / "ledger.sqlite", clock=Clock()) as journal:
         held = consumer().model_copy(update={"grants": (grant(1, view="activity", year=FIRST),)})
-        cap = Cap(academic_year=FIRST, epsilon=2, delta=DELTA, approved_by="DPO")
-        journal.adopt(Declared({"committee": held}, Caps(caps=(cap,))))
+        journal.adopt(Declared({"committee": held}, Caps(caps=(cap(2, year=FIRST),))))
         world = World(place, Clock(), journal)
         world.write()
         costs = {}

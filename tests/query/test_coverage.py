@@ -22,10 +22,10 @@ from dpanalytics.query.coverage import (
     measure,
 )
 from dpanalytics.query.plan import Planner
-from dpanalytics.schema.budget import Cap, Caps
+from dpanalytics.schema.budget import Caps
 from dpanalytics.schema.coverage import CONSUMER, Coverage
 from dpanalytics.schema.view import View
-from tests.ledger.fakes import DELTA, Clock, Declared, grant
+from tests.ledger.fakes import Clock, Declared, cap, grant
 from tests.query.desks import FIRST, World, asked, consumer
 
 YEAR = "2013/14"
@@ -138,8 +138,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     with SqliteJournal(tmp_path / "ledger.sqlite", clock=clock) as journal:
         held = (grant(2, view="activity", year=FIRST),)
         committee = consumer().model_copy(update={"grants": held})
-        cap = Cap(academic_year=FIRST, epsilon=2.1, delta=DELTA, approved_by="DPO")
-        journal.adopt(Declared({"committee": committee}, Caps(caps=(cap,))))
+        journal.adopt(Declared({"committee": committee}, Caps(caps=(cap(2.1, year=FIRST),))))
         made = World(tmp_path, clock, journal)
         made.write()
         yield made

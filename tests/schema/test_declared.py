@@ -156,6 +156,11 @@ FAULTS = {
     "budgets/caps.yaml": [
         ("academic_year: 2013/14", "academic_year: 2016/17", "2013/14 has no cap"),
         ("academic_year: 2013/14", "academic_year: 2012/13", "one cap for an academic year"),
+        ("    valid_until: 2027-07-31\n", "", "valid_until: Field required"),
+        ("valid_until: 2027-07-31", "valid_until: never", "valid_until"),
+        ("    owner: Academic Registrar\n", "", "owner: Field required"),
+        ("owner: Academic Registrar", 'owner: " "', "owner"),
+        ("evidence: Minute 2026/14 of the Data Protection Board", 'evidence: ""', "evidence"),
     ],
 }
 

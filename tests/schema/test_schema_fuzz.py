@@ -86,7 +86,18 @@ GOOD = {
             }
         ],
     },
-    Caps: {"caps": [{"academic_year": "2013/14", "epsilon": 1, "delta": 1e-7, "approved_by": "a"}]},
+    Caps: {
+        "caps": [
+            {
+                "academic_year": "2013/14",
+                "epsilon": 1,
+                "delta": 1e-7,
+                "valid_until": "2027-01-01",
+                "owner": "a",
+                "approved_by": "a",
+            }
+        ]
+    },
 }
 
 

@@ -372,6 +372,10 @@ class AccountBody(Body):
     left_units: Units
     epsilon_left: Epsilon = Field(description="Epsilon of what is left, at delta.")
     approved_by: str
+    valid_until: date | None = Field(
+        description="Last day of use, in UTC; from the second after it, questions are refused. "
+        "null only of a cap of an earlier release that was not approved again since."
+    )
     withdrawn: bool = Field(description="No longer declared: nothing more may be spent.")
 
 
@@ -379,7 +383,6 @@ class GrantBody(AccountBody):
     """A consumer's grant."""
 
     view: str
-    valid_until: date | None = Field(description="Last day of use, in UTC.")
 
 
 class BudgetBody(Body):
@@ -402,9 +405,7 @@ def budget_body(consumer: str, accounts: Iterable[Account]) -> BudgetBody:
     years = {grant.academic_year for grant in grants}
     return BudgetBody(
         consumer=consumer,
-        grants=[
-            GrantBody(**_account(a), view=a.view or "", valid_until=a.valid_until) for a in grants
-        ],
+        grants=[GrantBody(**_account(a), view=a.view or "") for a in grants],
         caps=[
             AccountBody(**_account(a)) for a in held if a.kind == "cap" and a.academic_year in years
         ],
@@ -421,5 +422,6 @@ def _account(account: Account) -> Mapping[str, object]:
         "left_units": str(account.left.units),
         "epsilon_left": epsilon_of(account.left, account.delta),
         "approved_by": account.approved_by,
+        "valid_until": account.valid_until,
         "withdrawn": account.withdrawn,
     }

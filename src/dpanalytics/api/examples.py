@@ -188,8 +188,8 @@ BUDGET: Mapping[str, Any] = {
             "left_units": "125599845678",
             "epsilon_left": 2.996,
             "approved_by": "PVC Education",
-            "withdrawn": False,
             "valid_until": "2027-07-31",
+            "withdrawn": False,
         }
     ],
     "caps": [
@@ -202,6 +202,7 @@ BUDGET: Mapping[str, Any] = {
             "left_units": "1115599845678",
             "epsilon_left": 9.998,
             "approved_by": "Data Protection Officer",
+            "valid_until": "2027-07-31",
             "withdrawn": False,
         }
     ],
@@ -330,10 +331,19 @@ REVIEWS: Mapping[str, Any] = {
             "name": "quality-committee: enrolments 2013/14",
             "owner": "Academic Quality Committee",
             "approved_by": "PVC Education",
-            "evidence": "budgets/quality-committee.yaml",
+            "evidence": "Minute 2026/22 of the Education Committee",
             "valid_until": "2027-07-31",
             "state": "due",
-        }
+        },
+        {
+            "subject": "cap",
+            "name": "2013/14",
+            "owner": "Academic Registrar",
+            "approved_by": "Data Protection Officer",
+            "evidence": "Minute 2026/14 of the Data Protection Board",
+            "valid_until": "2027-07-31",
+            "state": "due",
+        },
     ],
 }
 

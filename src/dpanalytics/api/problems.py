@@ -147,7 +147,8 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
     errors.GrantExpired: Kind(
         403,
         "Grant expired",
-        "The grant is past its last day. Nothing was charged.",
+        "The grant, or the year's cap over all consumers, is past its last day. Nothing was "
+        "charged.",
         "It must be approved again; answers already paid for are still returned.",
     ),
     errors.BudgetExceeded: Kind(

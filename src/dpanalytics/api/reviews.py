@@ -19,12 +19,14 @@ class ReviewBody(Body):
 
     subject: Subject
     name: str
-    owner: str = Field(description="Who acts under it.")
+    owner: str = Field(description="Who acts under it; of a cap, who answers for it.")
     approved_by: str
-    evidence: str = Field(description="What it was approved on, or the file that says so.")
-    valid_until: date | None = Field(
-        description="Last day of use, in UTC; from the second after it, it is refused. None for a "
-        "cap, which holds until it is declared otherwise."
+    evidence: str = Field(
+        description="What it was approved on, or where that stands: a committee's minute, or the "
+        "file that declares it."
+    )
+    valid_until: date = Field(
+        description="Last day of use, in UTC; from the second after it, it is refused."
     )
     state: State
 

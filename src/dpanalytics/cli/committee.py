@@ -106,10 +106,11 @@ def ask(
 
 @app.command()
 def budget(consumer: ConsumerOption, home: HomeOption = None) -> None:
-    """A consumer's grants: what they hold, what is spent, until when."""
+    """A consumer's grants and the caps of their years: held, spent, until when."""
     with open_desk(settings_of(home), consumer) as desk:
         accounts = desk.ledger.accounts(consumer)
-    out.print(budget_table(a for a in accounts if a.kind == "grant"))
+    years = {account.academic_year for account in accounts if account.kind == "grant"}
+    out.print(budget_table(a for a in accounts if a.academic_year in years))
 
 
 def _question(place: str) -> Question:

@@ -65,9 +65,8 @@ def reviews(
         found = door.reviews(within=within)
     table = table_of("state", "what", "name", "owner", "approved by", "evidence", "valid until")
     for each in found:
-        until = str(each.valid_until or "")
         names = (each.name, each.owner, each.approved_by, each.evidence)
-        table.add_row(each.state, each.subject, *names, until)
+        table.add_row(each.state, each.subject, *names, str(each.valid_until))
     out.print(table)
     states = [each.state for each in found]
     out.print(

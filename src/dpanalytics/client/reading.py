@@ -98,12 +98,7 @@ def budget_of(told: Mapping[str, Any]) -> Budget:
         return Budget(
             consumer=str(told["consumer"]),
             grants=tuple(
-                Grant(
-                    view=str(each["view"]),
-                    valid_until=_day(each["valid_until"]),
-                    **_account(each),
-                )
-                for each in told["grants"]
+                Grant(view=str(each["view"]), **_account(each)) for each in told["grants"]
             ),
             caps=tuple(Cap(**_account(each)) for each in told["caps"]),
         )
@@ -146,6 +141,7 @@ def _account(told: Mapping[str, Any]) -> dict[str, Any]:
         "left": Cost(int(told["left_units"])),
         "epsilon_left": float(told["epsilon_left"]),
         "approved_by": str(told["approved_by"]),
+        "valid_until": _day(told["valid_until"]),
         "withdrawn": told["withdrawn"] is True,
     }
 

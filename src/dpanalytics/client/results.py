@@ -335,6 +335,8 @@ class Cap:
     epsilon_left: float
     """Epsilon of what is left, at `delta`; epsilons do not subtract, costs do."""
     approved_by: str
+    valid_until: date | None
+    """Last day of use, in UTC. None only of a cap without end, as earlier releases had them."""
     withdrawn: bool
     """No longer declared: nothing more may be spent."""
 
@@ -349,8 +351,6 @@ class Grant(Cap):
     """What a consumer may learn of one view and academic year, and what it has."""
 
     view: str
-    valid_until: date | None
-    """Last day of use, in UTC."""
 
 
 @dataclass(frozen=True)

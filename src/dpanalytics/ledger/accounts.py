@@ -111,7 +111,8 @@ class Account:
     """As declared, at `delta`; `cap` is the greatest loss within it."""
     delta: float
     valid_until: date | None
-    """Last day of use, in UTC; None for a cap."""
+    """Last day of use, in UTC. None only for a cap that a release before adopted, whose caps had
+    no end: it has none until declarations are adopted again."""
     approved_by: str
     withdrawn: bool = False
     """No longer declared: nothing more may be spent, and what was spent is not forgotten."""
@@ -166,7 +167,7 @@ def cap_account(cap: Cap) -> Account:
         spent=Rho(0),
         epsilon=cap.epsilon,
         delta=cap.delta,
-        valid_until=None,
+        valid_until=cap.valid_until,
         approved_by=cap.approved_by,
     )
 

@@ -447,9 +447,9 @@ class Replay:
         kind = fields.get("kind")
         if not isinstance(kind, str) or kind not in RULES:
             wrong = ["no kind of entry that is known"]
-        elif RULES[kind] and fields.keys() != RULES[kind].keys():
+        elif (rule := RULES[kind]) and fields.keys() not in (rule.keys(), EARLIER.get(kind)):
             wrong = [f"not the fields of a {kind}"]
-        elif not all(form(fields[name]) for name, form in RULES[kind].items()):
+        elif rule and not all(rule[name](value) for name, value in fields.items()):
             wrong = [f"not the values of a {kind}"]
         else:
             self.counts[kind] += 1
@@ -487,9 +487,12 @@ class Replay:
         """A grant or a cap, new or changed. What was spent stays spent."""
         key, cap = _key(fields), int(fields["cap"])
         epsilon, delta = float(fields["epsilon"]), float(fields["delta"])
-        spent = self.balances[key].spent if key in self.balances else 0
+        held = self.balances.get(key)
+        spent = held.spent if held is not None else 0
         until, approved_by = fields.get("valid_until"), fields["approved_by"]
         self.balances[key] = Balance(cap, spent, epsilon, delta, until, approved_by)
+        if until is None and held is not None and held.valid_until is not None:
+            yield "a cap without the last day that it had"
         if self._sound is not None and not self._sound(cap, epsilon, delta):
             yield "a cap above the epsilon that it stands for"
 
@@ -532,7 +535,7 @@ class Replay:
             if held is None:
                 continue
             if held.valid_until is not None and day > held.valid_until:
-                yield f"the grant for academic year {key[0]} had expired"
+                yield f"the {what} for academic year {key[0]} had expired"
             held.spent += cost
             if held.spent > held.cap:
                 yield f"the {what} of academic year {key[0]} is overspent"
@@ -720,7 +723,7 @@ RULES: dict[str, dict[str, Form]] = {
     kind: {name: FORMS[name] for name in f"seq at kind {names}".split()} if names != "*" else {}
     for kind, names in {
         "declarations": "digest",
-        "cap": "academic_year epsilon delta approved_by cap",
+        "cap": "academic_year epsilon delta approved_by cap valid_until",
         "cap_withdrawn": "academic_year",
         "grant": "academic_year epsilon delta approved_by cap consumer view valid_until",
         "grant_withdrawn": "academic_year consumer view",
@@ -753,6 +756,9 @@ RULES: dict[str, dict[str, Form]] = {
     }.items()
 }
 """All fields of every kind of entry, or * where others choose them; any other kind is a fault."""
+
+EARLIER = {"cap": RULES["cap"].keys() - {"valid_until"}}
+"""Fields of entries as earlier releases wrote them: their caps held without end."""
 
 EFFECTS = {kind: getattr(Replay, f"on_{kind}", None) for kind in RULES}
 

@@ -58,8 +58,9 @@ class PostgresJournal(Journal):
 
         Args:
             url: As the setting `database_url`.
-            clock: The time in UTC; entries carry it, and grants expire by it. It is read before
-                the lock is taken, so entries of several processes may be timed out of order.
+            clock: The time in UTC; entries carry it, and grants and caps expire by it. It is read
+                before the lock is taken, so entries of several processes may be timed out of
+                order.
             connections: How many at most; threads wait for a free one.
             wait_seconds: How long to wait for another process that writes.
             trace: Called with each SQL statement just before it is sent.

@@ -52,7 +52,9 @@ class Journal(ABC):
 
         Raises:
             RequestIdReused: the id stands for another question, or for another consumer's.
-            GrantMissing, GrantExpired, BudgetExceeded: nothing was charged.
+            GrantMissing, GrantExpired, BudgetExceeded: nothing was charged. In this order: a grant
+                is missing or past its last day, a cap is, an account holds too little. An answer
+                that another consumer was told asks nothing of the caps.
             JournalError: the question's digest stands for another view, year or cost; or the
                 database refuses.
         """

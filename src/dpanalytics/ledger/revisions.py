@@ -13,7 +13,7 @@ from dpanalytics.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-REVISION = "0004"
+REVISION = "0005"
 """The revision that this release works with; the newest under `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

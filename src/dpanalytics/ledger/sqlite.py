@@ -56,7 +56,7 @@ class SqliteJournal(Journal):
         Args:
             path: The file. A missing one is an error: an empty journal in its place would hand
                 every budget out anew.
-            clock: The time in UTC; entries carry it, and grants expire by it.
+            clock: The time in UTC; entries carry it, and grants and caps expire by it.
             busy_seconds: How long to wait for another process that writes.
             trace: Called with each SQL statement just before it runs.
 
@@ -109,7 +109,10 @@ class SqliteJournal(Journal):
             if repeated is not None:
                 check_same(json.loads(repeated[2]), debit)
             else:
-                charged += [_cap(connection, year) for year in debit.academic_years]
+                caps = [_cap(connection, year) for year in debit.academic_years]
+                for cap in caps:
+                    check_valid(cap, now.date())
+                charged += caps
             # 4. Charge every account, or none.
             short = shortest(charged, debit.cost)
             if short is None:

@@ -20,6 +20,7 @@ from dpanalytics.ledger.accounts import Account, Head
 from dpanalytics.ledger.loss import Rho, epsilon_of
 from dpanalytics.openness import words
 from dpanalytics.schema.access import Access, Role
+from dpanalytics.schema.budget import Cap, Grant
 from dpanalytics.schema.case import Case
 from dpanalytics.schema.category import REFUSED_CATEGORIES
 from dpanalytics.schema.consenttext import ConsentPolicy, ConsentText
@@ -125,8 +126,12 @@ class Spending:
     allowed: Loss
     spent: Loss
     valid_until: date | None
-    """Last day of use, in UTC; None for a cap."""
+    """Last day of use, in UTC; None for a cap without end, as earlier releases had them."""
+    owner: str | None
+    """Who answers for a cap; None for a grant, and where it is no longer declared."""
     approved_by: str
+    evidence: str | None
+    """Where the approval stands, as far as it is declared."""
     expired: bool
     withdrawn: bool
     """No longer declared: nothing more may be spent, and what was spent still counts."""
@@ -219,7 +224,8 @@ def register_of(
         as_of: Now, in UTC.
     """
     today, known = as_of.date(), tuple(accounts)
-    spending = tuple(_spending(account, today) for account in known)
+    approvals = _approvals(declared)
+    spending = tuple(_spending(account, approvals.get(account.key), today) for account in known)
     caps = tuple(a for a in spending if a.consumer is None)
     consumers = {*declared.consumers, *(a.consumer for a in spending if a.consumer)}
     return Register(
@@ -333,7 +339,17 @@ def _consumer(name: str, declared: Declarations, spending: Iterable[Spending]) -
     )
 
 
-def _spending(account: Account, today: date) -> Spending:
+def _approvals(declared: Declarations) -> Mapping[tuple[str, str, str], Grant | Cap]:
+    """Declared grants and caps, by the keys of their accounts."""
+    grants = {
+        (grant.academic_year, name, grant.view): grant
+        for name, consumer in declared.consumers.items()
+        for grant in consumer.grants
+    }
+    return {**grants, **{(cap.academic_year, "", ""): cap for cap in declared.caps.caps}}
+
+
+def _spending(account: Account, approval: Grant | Cap | None, today: date) -> Spending:
     return Spending(
         consumer=account.consumer,
         view=account.view,
@@ -341,7 +357,9 @@ def _spending(account: Account, today: date) -> Spending:
         allowed=_loss(account.epsilon, account.delta),
         spent=_loss(epsilon_of(account.spent, account.delta), account.delta),
         valid_until=account.valid_until,
+        owner=approval.owner if isinstance(approval, Cap) else None,
         approved_by=account.approved_by,
+        evidence=approval.evidence if approval is not None else None,
         expired=account.valid_until is not None and today > account.valid_until,
         withdrawn=account.withdrawn,
     )

@@ -43,12 +43,12 @@ class Review:
     subject: Subject
     name: str
     owner: str
-    """Who acts under it."""
+    """Who acts under it; of a cap, who answers for it."""
     approved_by: str
     evidence: str
-    """What it was approved on, or the file that says so."""
-    valid_until: date | None
-    """Last day (UTC); None for a cap, which holds until it is declared otherwise."""
+    """What it was approved on, or where that stands; the declaring file where neither is told."""
+    valid_until: date
+    """Last day (UTC)."""
     state: State
 
 
@@ -67,18 +67,18 @@ def reviews_of(
     return tuple(
         sorted(
             found,
-            key=lambda r: (order.index(r.state), r.valid_until or date.max, r.subject, r.name),
+            key=lambda r: (order.index(r.state), r.valid_until, r.subject, r.name),
         )
     )
 
 
 def _all(declared: Declarations, today: date, within: int) -> Iterator[Review]:
-    def state(until: date | None, since: date | None = None) -> State:
-        if until is not None and today > until:
+    def state(until: date, since: date = date.min) -> State:
+        if today > until:
             return State.EXPIRED
-        if since is not None and today < since:
+        if today < since:
             return State.NOT_YET
-        if until is not None and until - today <= timedelta(days=within):
+        if until - today <= timedelta(days=within):
             return State.DUE
         return State.IN_FORCE
 
@@ -89,7 +89,7 @@ def _all(declared: Declarations, today: date, within: int) -> Iterator[Review]:
                 f"{name}: {grant.view} {grant.academic_year}",
                 owner=consumer.title,
                 approved_by=grant.approved_by,
-                evidence=f"budgets/{name}.yaml",
+                evidence=grant.evidence or f"budgets/{name}.yaml",
                 valid_until=grant.valid_until,
                 state=state(grant.valid_until),
             )
@@ -97,11 +97,11 @@ def _all(declared: Declarations, today: date, within: int) -> Iterator[Review]:
         yield Review(
             Subject.CAP,
             cap.academic_year,
-            owner="all consumers together",
+            owner=cap.owner,
             approved_by=cap.approved_by,
-            evidence="budgets/caps.yaml",
-            valid_until=None,
-            state=State.IN_FORCE,
+            evidence=cap.evidence or "budgets/caps.yaml",
+            valid_until=cap.valid_until,
+            state=state(cap.valid_until),
         )
     for name, case in declared.cases.items():
         yield Review(
@@ -119,7 +119,7 @@ def _all(declared: Declarations, today: date, within: int) -> Iterator[Review]:
             name,
             owner=programme.staff,
             approved_by=programme.approved_by,
-            evidence=f"schemas/programmes/{name}.yaml",
+            evidence=programme.evidence or f"schemas/programmes/{name}.yaml",
             valid_until=programme.valid_until,
             state=state(programme.valid_until, programme.approved_on),
         )

@@ -136,7 +136,7 @@ class Desk:
     ledger: Ledger
     planner: Planner
     clock: Callable[[], datetime]
-    """The time in UTC; an estimate says by it whether a grant has run out."""
+    """The time in UTC; an estimate says by it whether a grant or a cap has run out."""
     coverage_of: Callable[[str, Sequence[str]], tuple[Coverage, ...]] = nobody_left_out
     """By view and academic years: what share of the students is in it, as it was last measured."""
     hold_back: Callable[[Callable[[], bytes]], bytes] = at_once
@@ -357,6 +357,8 @@ def _refusal(grant: Account, cap: Account | None, cost: Rho, today: date) -> str
         return f"The grant was valid until {grant.valid_until}; it must be approved again."
     if cap is None:
         return "The year has no cap, so nothing of it may be asked."
+    if cap.valid_until is not None and today > cap.valid_until:
+        return f"The year's cap was valid until {cap.valid_until}; it must be approved again."
     if (short := shortest((grant, cap), cost)) is None:
         return None
     which = "grant" if short is grant else "year's cap over all consumers"

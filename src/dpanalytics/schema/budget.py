@@ -18,6 +18,12 @@ ConsumerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$
 Epsilon = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)]
 Delta = Annotated[float, Field(ge=1e-15, le=1e-5, allow_inf_nan=False)]
 
+Office = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+"""An office or role, not a person's name."""
+
+Evidence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+"""Where an approval stands, for instance a committee's minute."""
+
 
 class Grant(Declaration):
     """What a consumer may spend on one view of one academic year."""
@@ -30,6 +36,8 @@ class Grant(Declaration):
     """Last day on which the grant may be used (UTC)."""
     approved_by: str = Field(min_length=1)
     """Office or role that approved it, not a person's name."""
+    evidence: Evidence | None = None
+    """Where the approval stands; the file that declares it, where none is named."""
 
 
 class Consumer(Declaration):
@@ -54,7 +62,14 @@ class Cap(Declaration):
     academic_year: AcademicYear
     epsilon: Epsilon
     delta: Delta
+    valid_until: date
+    """Last day on which anything of the year may be answered (UTC)."""
+    owner: Office
+    """Office that answers for what the year's records lose."""
     approved_by: str = Field(min_length=1)
+    """Office or role that approved it, not a person's name."""
+    evidence: Evidence | None = None
+    """Where the approval stands; the file that declares it, where none is named."""
 
 
 class Caps(Declaration):

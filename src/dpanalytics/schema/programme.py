@@ -19,6 +19,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from dpanalytics.schema.access import Access, ClaimValue, Role
+from dpanalytics.schema.budget import Evidence
 from dpanalytics.schema.case import Case, Words
 from dpanalytics.schema.category import ExcludedCategory, names_refused_category
 from dpanalytics.schema.indicator import Basis, Indicator
@@ -203,6 +204,8 @@ class Programme(Declaration):
     """Shown wherever its results are (policy 2.3a)."""
     approved_by: str = Field(min_length=1)
     """The office that approved it, not a person's name."""
+    evidence: Evidence | None = None
+    """Where the approval stands; the file that declares it, where none is named."""
     approved_on: date
     valid_until: date
     """Last day on which anybody may act under it (UTC)."""
@@ -214,8 +217,12 @@ class Programme(Declaration):
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hex over all that is declared of it; the journal records it."""
-        plain = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 in hex over all that is declared of it but `evidence`; the journal records it.
+
+        A case stands under this digest: to name a minute must not close it.
+        """
+        told = self.model_dump(mode="json", exclude={"evidence"})
+        plain = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(plain.encode()).hexdigest()
 
     @property

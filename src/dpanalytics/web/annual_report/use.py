@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from dpanalytics.openness.annual import CONSUMER, Annual
+from dpanalytics.openness.register import Spending
 from dpanalytics.openness.reviews import Review, State, Subject
 from dpanalytics.openness.yearly import EXCLUDED, OTHER, STEWARDS, Questions
 from dpanalytics.schema.coverage import CONSUMER as COVERAGE
@@ -192,7 +193,7 @@ def budgets(report: Annual) -> Iterator[Block]:
             f"{figure(cap.allowed.epsilon)} is spent. Whatever could follow for a student from all "
             f"answers about the year together is so far at most {as_likely(cap.spent.times)} "
             "as if the student had no records here, but for a very small chance "
-            f"({chance(cap.allowed.delta)}). Approved by {cap.approved_by}."
+            f"({chance(cap.allowed.delta)}). Approved by {cap.approved_by}{_until(cap)}."
         )
     if report.grants:
         yield Table(
@@ -210,14 +211,7 @@ def budgets(report: Annual) -> Iterator[Block]:
                     report.views.get(each.view or "", each.view or ""),
                     figure(each.spent.epsilon),
                     figure(each.allowed.epsilon),
-                    day(each.valid_until)
-                    + (
-                        "; no longer declared"
-                        if each.withdrawn
-                        else "; expired"
-                        if each.expired
-                        else ""
-                    ),
+                    f"{day(each.valid_until)}{_ended(each)}",
                 )
                 for each in report.grants
             ),
@@ -228,6 +222,19 @@ def budgets(report: Annual) -> Iterator[Block]:
         )
     else:
         yield Prose(f"No committee has a budget for the records of {report.academic_year}.")
+
+
+def _until(cap: Spending) -> str:
+    """The last day of a cap as the end of a sentence; nothing where it has none."""
+    if cap.valid_until is None:
+        return ""
+    return f", valid until {day(cap.valid_until)}{_ended(cap)}"
+
+
+def _ended(each: Spending) -> str:
+    if each.withdrawn:
+        return "; no longer declared"
+    return "; expired" if each.expired else ""
 
 
 def support(report: Annual) -> Iterator[Block]:
@@ -321,7 +328,7 @@ def reviews(report: Annual) -> Iterator[Block]:
         return
     yield Prose(
         "Every budget, limit, programme and case for sensitive data has an office that approved "
-        "it, and most have a last day. From the second after it the software refuses."
+        "it, and a last day. From the second after it the software refuses."
     )
     yield Table(
         "Approvals as of the day of this report, the most urgent first",

@@ -1,0 +1,1 @@
+-- Which accounts may be charged is decided before they reach the file: nothing to change.
