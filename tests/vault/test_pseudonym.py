@@ -80,6 +80,23 @@ def test_numbers_have_the_pseudonyms_of_their_spelling(numbers):
     assert made.equals(spelt, null_equal=True)
 
 
+near = st.builds(
+    lambda base, step: base + step,
+    st.sampled_from([-(2**63), -(2**25), 0, 2**24, 2**63 - 1 - 2**26]),
+    st.integers(0, 2**26),
+)
+
+
+@given(st.lists(st.lists(st.none() | near, max_size=20), max_size=4))
+def test_numbers_near_and_far_from_the_first_are_told_apart(columns):
+    """Around the first number met they are found at their place, beyond it by a slower way."""
+    shared = students()
+    for column in columns:
+        made = shared.column(pl.Series("student", column, dtype=pl.Int64))
+        expected = [n if n is None else students().pseudonym(str(n)) for n in column]
+        assert made.to_list() == expected
+
+
 def test_many_students_who_share_slots_are_told_apart():
     numbers = [str(n) for n in range(150_000)]
     made = students().column(pl.Series(numbers))
@@ -104,7 +121,9 @@ def test_each_spelling_is_hashed_once():
 
 def test_threads_share_one_pseudonymiser():
     shared = students()
-    columns = [pl.Series([str(n * step) for n in range(5_000)]) for step in range(1, 9)]
+    texts = [pl.Series([str(n * step) for n in range(5_000)]) for step in range(1, 9)]
+    numbers = [pl.Series([n * step for n in range(5_000)]) for step in range(1, 9)]
+    columns = texts + numbers
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(shared.column, columns * 3))
     for column, pseudonyms in zip(columns * 3, made, strict=True):

@@ -63,10 +63,22 @@ class _Rule:
     broken: pl.Expr
     leaves_null: bool = True
     """Whether a row that breaks it has no value, so that a column without nulls keeps it."""
+    within: tuple[int, int] | None = None
+    """Bounds, of whole numbers as they are stored: where all lie within, all keep it."""
 
     @property
     def reason(self) -> str:
         return f"{self.column}: {self.form}"
+
+    def may_be_broken(self, frame: pl.DataFrame) -> bool:
+        """Whether one look at all values together leaves it open that a row breaks it."""
+        values = frame.get_column(self.column)
+        if self.within is not None:
+            least, most = values.min(), values.max()
+            if not isinstance(least, int) or not isinstance(most, int):
+                return False  # there are no values
+            return least < self.within[0] or most > self.within[1]
+        return not self.leaves_null or values.null_count() > 0
 
 
 class Checker:
@@ -96,22 +108,8 @@ class Checker:
 
     def check(self, raw: pl.DataFrame) -> Checked:
         """Values of the rows that keep all rules, as stored, and the count of the others."""
-        frame = raw
-        if self._pseudonymiser is not None:
-            student = raw.get_column(f"{RAW}student")
-            frame = raw.with_columns(self._pseudonymiser.column(student).alias("student"))
-        values: list[pl.Expr | pl.Series] = []
-        rules = []
-        for column in self._columns:
-            value, its_rules = self._judgement(column, raw.schema[RAW + column.name])
-            runs = None
-            if isinstance(self._schema[column.name], pl.Enum):
-                runs = _of_runs(raw.get_column(RAW + column.name), value)
-            values.append(value if runs is None else runs)
-            rules += its_rules
-        frame = frame.with_columns(values)
-        lacking = {name for name in self._schema if frame.get_column(name).null_count()}
-        rules = [rule for rule in rules if not rule.leaves_null or rule.column in lacking]
+        frame, rules = self._valued(raw)
+        rules = [rule for rule in rules if rule.may_be_broken(frame)]
         broken = frame.select(r.broken.any().alias(str(n)) for n, r in enumerate(rules))
         met = [rule for rule, is_met in zip(rules, chain(*broken.rows()), strict=True) if is_met]
         if met:
@@ -123,14 +121,32 @@ class Checker:
         else:
             refused = {}
         # Numbers are narrowed only now: refused ones may not have fitted.
-        stored = [
-            # Nothing is left that can wrap; a cast that looks for it takes six times as long.
-            pl.col(name).cast(dtype, wrap_numerical=(frame.schema[name], dtype) == _NARROWED)
-            if frame.schema[name] != dtype
-            else pl.col(name)
-            for name, dtype in self._schema.items()
-        ]
-        return Checked(frame.select(stored), refused)
+        stored = [_cast(frame.get_column(name), dtype) for name, dtype in self._schema.items()]
+        return Checked(pl.DataFrame(stored), refused)
+
+    def _valued(self, raw: pl.DataFrame) -> tuple[pl.DataFrame, list[_Rule]]:
+        """The raw columns with the values made of them beside, and the rules for the values.
+
+        What needs no expression does without: each run of the engine takes time.
+        """
+        series, expressions, rules = [], [], []
+        for column in self._columns:
+            name, text = column.name, raw.get_column(RAW + column.name)
+            value, its_rules = self._judgement(column, text.dtype)
+            rules += its_rules
+            if column.role == "student" and self._pseudonymiser is not None:
+                series.append(self._pseudonymiser.column(text).alias(name))
+            elif text.dtype != pl.String:
+                series.append(text.alias(name))
+            elif (
+                isinstance(self._schema[name], pl.Enum)
+                and (made := _of_runs(text, value)) is not None
+            ):
+                series.append(made)
+            else:
+                expressions.append(value)
+        frame = raw.hstack(series)
+        return (frame.with_columns(expressions) if expressions else frame), rules
 
     def _judgement(self, column: Column, found: pl.DataType) -> tuple[pl.Expr, list[_Rule]]:
         """As `_judged`, by name, and made once: making it for every block takes time."""
@@ -151,7 +167,7 @@ class Checker:
         if column.role == "student":
             # A pseudonym is made of any spelling, that of a missing value too.
             blank = _Rule(column.name, "blank", value.is_null())
-            return value, [replace(rule, leaves_null=False) for rule in rules] + [blank]
+            return value, [replace(rule, leaves_null=typed) for rule in rules] + [blank]
         if typed:
             return raw, rules + _outside(column, value)
         if column.type == "text":
@@ -170,6 +186,13 @@ class Checker:
         if form:
             rules.append(_Rule(column.name, form, value.is_null() & ~missing))
         return made, rules + _outside(column, value)
+
+
+def _cast(values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if values.dtype == dtype:
+        return values
+    # Nothing is left that can wrap; a cast that looks for it takes six times as long.
+    return values.cast(dtype, wrap_numerical=(values.dtype, dtype) == _NARROWED)
 
 
 def _of_runs(texts: pl.Series, value: pl.Expr) -> pl.Series | None:
@@ -254,7 +277,7 @@ def _outside(column: Column, value: pl.Expr) -> list[_Rule]:
         scale = column.decimals or 0
         lowest, highest = math.ceil(low.scaleb(scale)), math.floor(high.scaleb(scale))
         broken = (value < lowest) | (value > highest)
-        return [_Rule(column.name, f"outside {low} to {high}", broken, leaves_null=False)]
+        return [_Rule(column.name, f"outside {low} to {high}", broken, within=(lowest, highest))]
     first, last = column.earliest, column.latest
     if first is None and last is None:
         return []

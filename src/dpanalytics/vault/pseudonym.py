@@ -10,7 +10,7 @@ import threading
 import unicodedata
 from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import NewType, Self
+from typing import NewType, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ PSEUDONYM_BYTES = 16
 
 _FEWEST_SLOTS, _MOST_SLOTS = 2**16, 2**22
 _SLOTS_PER_SPELLING = 32
+
+_PLACES = 2**25
+"""Numbers around the first one met that are looked up at their own place in a table."""
+_LEAST_NUMBER = -(2**63)
 
 
 def normalise(identifier: str) -> str:
@@ -74,10 +78,9 @@ class Pseudonymiser:
         """Pseudonyms of erased students that were met; nothing of them is to be kept."""
         self._is_erased = erased
         self._lock = threading.Lock()
-        nobody = pl.Series([None], dtype=pl.Binary)
         self._registers: dict[pl.DataType, _Register] = {
-            dtype: _Register(_Known.of(pl.Series([None], dtype=dtype), nobody))
-            for dtype in (pl.String(), pl.Int64())
+            pl.String(): _Register(_ByHash()),
+            pl.Int64(): _Register(_ByPlace()),
         }
 
     def __repr__(self) -> str:
@@ -99,39 +102,40 @@ class Pseudonymiser:
 
         A number is the identifier that is spelled as the number is, without leading zeros. Each
         distinct spelling is hashed once in the life of this object: 10.6 million rows of 28,785
-        students take a third of a second, and less as numbers; hashing row by row took half a
-        minute.
+        students take a third of a second, and half of that as numbers; hashing row by row took
+        half a minute.
         """
         register, identifiers = self._registers[identifiers.dtype], identifiers.rechunk()
-        known = register.known
-        numbers, rows = known.numbers(identifiers)
+        numbers = register.lookup.numbers(identifiers)
+        rows = np.flatnonzero(numbers == _UNKNOWN)
+        if len(rows) and self._learn(identifiers.gather(rows).unique(), register):
+            numbers = register.lookup.numbers(identifiers)
+            rows = np.flatnonzero(numbers == _UNKNOWN)
         if len(rows):
-            # New spellings; or some that share their slots, which the slower way tells apart.
-            some_new, known = self._learn(identifiers.gather(rows).unique(), register)
-            if some_new:
-                numbers, rows = known.numbers(identifiers)
-        if len(rows):
+            # What the quick way does not find, and rows without an identifier.
             astray = identifiers.gather(rows)
             distinct = astray.unique()
             found = [register.numbers[spelling] for spelling in distinct.to_list()]
-            numbers[rows.to_numpy()] = astray.replace_strict(
-                distinct, found, return_dtype=pl.UInt32
-            )
-        return known.pseudonyms.gather(pl.Series(numbers)).alias(identifiers.name)
+            numbers[rows] = astray.replace_strict(distinct, found, return_dtype=pl.UInt32)
+        # Only now: all numbers that were found are among the pseudonyms of this moment.
+        return register.pseudonyms.gather(pl.Series(numbers)).alias(identifiers.name)
 
-    def _learn(self, spellings: pl.Series, register: "_Register") -> tuple[bool, "_Known"]:
-        """Take in spellings not met before: whether there were any, and all that is known now.
+    def _learn(self, spellings: pl.Series, register: "_Register") -> bool:
+        """Take in those of these spellings that were not met before; whether there are any.
 
         Numbers once given stay, so those that another thread found are good in this one.
         """
         with self._lock:
             new = [each for each in spellings.to_list() if each not in register.numbers]
-            if new:
-                pseudonyms = [self._hashed(str(spelling)) for spelling in new]
-                known = register.known.with_more(new, pl.Series(pseudonyms, dtype=pl.Binary))
-                register.numbers |= zip(new, range(len(register.numbers), known.size), strict=True)
-                register.known = known
-            return bool(new), register.known
+            if not new:
+                return False
+            first = len(register.pseudonyms)
+            pseudonyms = pl.Series([self._hashed(str(each)) for each in new], dtype=pl.Binary)
+            # In one piece: looking up in several takes five times as long.
+            register.pseudonyms = pl.concat([register.pseudonyms, pseudonyms], rechunk=True)
+            register.numbers |= zip(new, range(first, first + len(new)), strict=True)
+            register.lookup.add(pl.Series(new, dtype=spellings.dtype))
+            return True
 
     def _hashed(self, identifier: str) -> Pseudonym | None:
         try:
@@ -147,64 +151,106 @@ class Pseudonymiser:
         return pseudonym
 
 
+_UNKNOWN = 0
+"""In place of a number: not found the quick way."""
+
+
+class _Lookup(Protocol):
+    """A quick way from spellings to their numbers, which are given from 1."""
+
+    def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
+        """The number of each row's spelling, or `_UNKNOWN`; never another spelling's number."""
+
+    def add(self, spellings: pl.Series) -> None:
+        """Take in spellings, numbered on from those before; never called by two threads at once."""
+
+
 @dataclass
 class _Register:
     """Identifiers of one type met so far; grows under a lock."""
 
-    known: "_Known"
-    numbers: dict[str | int | None, int] = field(default_factory=lambda: {None: 0})
-    """The same, to be looked up where a slot's guess is wrong."""
+    lookup: _Lookup
+    numbers: dict[str | int | None, int] = field(default_factory=lambda: {None: _UNKNOWN})
+    """Of all of them; null is nobody's."""
+    pseudonyms: pl.Series = field(default_factory=lambda: pl.Series([None], dtype=pl.Binary))
+    """By number; nobody's is null. Longer before a number is told."""
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Spellings met so far and their pseudonyms, numbered from 0, which is null.
+class _ByPlace:
+    """Numbers of identifiers that are numbers: each at its own place in a table.
+
+    The table spans `_PLACES` around the first identifier; memory is touched where students are.
+    """
+
+    def __init__(self) -> None:
+        self._table = np.zeros(0, dtype=np.uint32)
+        self._before = 0
+        """The identifier whose place is the first, which stays empty, as does the last."""
+        self._next = 1
+
+    def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
+        if not len(self._table):
+            return np.zeros(len(identifiers), dtype=np.uint32)
+        places = identifiers.fill_null(self._before).to_numpy()
+        # A difference that wraps stays outside the table: only those within it are in its span.
+        return np.take(self._table, places - self._before, mode="clip")
+
+    def add(self, spellings: pl.Series) -> None:
+        identifiers = spellings.to_numpy()
+        if not len(self._table):
+            self._before = max(int(identifiers[0]) - _PLACES // 2, _LEAST_NUMBER)
+            self._table = np.zeros(_PLACES, dtype=np.uint32)
+        places = identifiers - self._before
+        here = (places > 0) & (places < _PLACES - 1)
+        numbers = np.arange(self._next, self._next + len(places), dtype=np.uint32)
+        self._next += len(places)
+        self._table[places[here]] = numbers[here]
+
+
+class _ByHash:
+    """Numbers of identifiers that are text.
 
     `slots` guesses a spelling's number from its hash; each guess is compared with the spelling,
     so a wrong one is seen. `others` guesses again, by another hash, of those that lost their slot.
     """
 
+    def __init__(self) -> None:
+        self._known = _Slots.of(pl.Series([None], dtype=pl.String))
+
+    def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
+        return self._known.numbers(identifiers)
+
+    def add(self, spellings: pl.Series) -> None:
+        self._known = _Slots.of(pl.concat([self._known.spellings, spellings], rechunk=True))
+
+
+@dataclass(frozen=True)
+class _Slots:
     spellings: pl.Series
-    pseudonyms: pl.Series
+    """By number; null is nobody's."""
     slots: npt.NDArray[np.uint32]
     others: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, spellings: pl.Series, pseudonyms: pl.Series) -> Self:
+    def of(cls, spellings: pl.Series) -> Self:
         wanted = 1 << (_SLOTS_PER_SPELLING * len(spellings)).bit_length()
         slots = np.zeros(min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS), dtype=np.uint32)
-        places, all_of_them = (
-            _slot(spellings, len(slots)),
-            np.arange(len(spellings), dtype=np.uint32),
-        )
-        slots[places] = all_of_them
+        everybody = np.arange(len(spellings), dtype=np.uint32)
+        places = _slot(spellings, len(slots))
+        slots[places] = everybody
         others = np.zeros(_FEWEST_SLOTS, dtype=np.uint32)
-        lost = all_of_them[slots[places] != all_of_them]
+        lost = everybody[slots[places] != everybody]
         others[_slot(spellings.gather(lost), len(others), seed=2)] = lost
-        return cls(spellings, pseudonyms, slots, others)
+        return cls(spellings, slots, others)
 
-    @property
-    def size(self) -> int:
-        return len(self.spellings)
-
-    def with_more(self, spellings: list[str | int], pseudonyms: pl.Series) -> Self:
-        more = pl.Series(spellings, dtype=self.spellings.dtype)
-        return self.of(
-            # In one piece each: looking up in several takes five times as long.
-            pl.concat([self.spellings, more], rechunk=True),
-            pl.concat([self.pseudonyms, pseudonyms], rechunk=True),
-        )
-
-    def numbers(self, identifiers: pl.Series) -> tuple[npt.NDArray[np.uint32], pl.Series]:
-        """The number guessed for each row, and the rows, from 0, of which the guess is wrong."""
+    def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
         numbers = self.slots[_slot(identifiers, len(self.slots))]
-        rows = self._wrong(numbers, identifiers)
-        if len(rows):
+        if len(rows := self._wrong(numbers, identifiers)):
             again = identifiers.gather(rows)
             guessed = self.others[_slot(again, len(self.others), seed=2)]
+            guessed[self._wrong(guessed, again).to_numpy()] = _UNKNOWN
             numbers[rows.to_numpy()] = guessed
-            rows = rows.gather(self._wrong(guessed, again))
-        return numbers, rows
+        return numbers
 
     def _wrong(self, numbers: npt.NDArray[np.uint32], identifiers: pl.Series) -> pl.Series:
         """Rows of which these numbers are not the spelling's."""
