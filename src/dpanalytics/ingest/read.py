@@ -25,6 +25,7 @@ LONGEST_RECORD = 2**17 - 1
 LONGEST_LINE = 2**20
 """Bytes of the longest line of NDJSON."""
 
+_NEAR = 2**16
 _GZIP = b"\x1f\x8b"
 
 
@@ -44,6 +45,11 @@ class HashedFile:
         self._hash.update(chunk)
         self.bytes_read += len(chunk)
         return chunk
+
+    def read_lines(self) -> bytes:
+        """The next bytes, up to a newline where one is near: then no line is torn and pieced."""
+        tail = os.pread(self._file.fileno(), _NEAR, self._file.tell() + BLOCK_BYTES - _NEAR)
+        return self.read(BLOCK_BYTES - _NEAR + (tail.rfind(b"\n") + 1 or _NEAR))
 
     def sha256(self) -> str:
         """SHA-256, in hex, of the whole file: what is left unread is read now."""
@@ -115,7 +121,7 @@ def reading_errors_translated() -> Iterator[None]:
 
 
 def _chunks(file: HashedFile) -> Iterator[bytes]:
-    while chunk := file.read(BLOCK_BYTES):
+    while chunk := file.read_lines():
         yield chunk
 
 
@@ -132,7 +138,9 @@ def _blocks(chunks: Iterator[bytes], *, quote: bytes | None, longest: int) -> It
         open_quotes = rest.count(quote) if quote else 0
         cut = _last_end(chunk, quote, open_quotes)
         if cut:
-            yield b"".join((rest, memoryview(chunk)[:cut]))
+            # Joined only where it must be: a block is large, and most begin and end with a line.
+            whole = not rest and cut == len(chunk)
+            yield chunk if whole else b"".join((rest, memoryview(chunk)[:cut]))
             rest = chunk[cut:]
         else:
             rest += chunk

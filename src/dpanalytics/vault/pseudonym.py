@@ -108,7 +108,10 @@ class Pseudonymiser:
         register, identifiers = self._registers[identifiers.dtype], identifiers.rechunk()
         numbers = register.lookup.numbers(identifiers)
         rows = np.flatnonzero(numbers == _UNKNOWN)
-        if len(rows) and self._learn(identifiers.gather(rows).unique(), register):
+        # In order, since the engine sorts numbers where it may, which takes longer.
+        if len(rows) and self._learn(
+            identifiers.gather(rows).unique(maintain_order=True), register
+        ):
             numbers = register.lookup.numbers(identifiers)
             rows = np.flatnonzero(numbers == _UNKNOWN)
         if len(rows):
