@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dpanalytics.server.process import engine_threads
 from dpanalytics.settings import Settings, write_settings
 from dpanalytics.wiring.auditor import open_auditor
 from tests.services import (
@@ -56,6 +57,14 @@ def entries(settings: Settings, kind: str) -> list[Any]:
 
 
 # Starting
+
+
+def test_processes_share_the_processors_among_their_engines() -> None:
+    processors = os.cpu_count() or 1
+    assert engine_threads(1) == processors
+    assert engine_threads(1000) == 1
+    for workers in range(1, 9):
+        assert workers * engine_threads(workers) <= max(workers, processors)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +217,10 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(settings: Setti
     with service(settings.home, workers=2, time_class_ms=500) as running:
         for number in range(2):
             await_true(lambda: len(running.workers()) == 2)
+            for worker in running.workers():  # more threads than processors wake each other
+                found = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+                told = dict(each.split(b"=", 1) for each in found if each)
+                assert told[b"POLARS_MAX_THREADS"] == str(engine_threads(2)).encode()
             with running.client() as client:
                 asking = Asking(client, f"question-{number}", epsilon=0.1 + number / 100)
                 before = len(entries(settings, "debit"))

@@ -56,6 +56,8 @@ SIGNED_IN = "/v1/"
 """Where routes lie that take a sign-in."""
 BACKLOG = 2048
 """Connections that may wait to be let in."""
+ENGINE_THREADS = "POLARS_MAX_THREADS"
+"""Variable by which an engine, Polars and the one within OpenDP, learns how many threads it has."""
 
 log = logging.getLogger(__name__)
 
@@ -276,11 +278,18 @@ def _serve(settings: Settings, service: Service, told: Callable[[int], None]) ->
         running.enter_context(_metrics_page(service.metrics_port, of_workers(counts)))
         os.environ[DIRECTORY] = str(counts)
         os.environ[ENVIRONMENT_PREFIX + "HOME"] = str(settings.home)
+        # Questions run side by side as it is; more threads than processors only wake each other.
+        os.environ.setdefault(ENGINE_THREADS, str(engine_threads(settings.workers)))
         config = uvicorn.Config(service.factory, factory=True, workers=settings.workers, **options)
         supervisor = Multiprocess(config, sockets=[listening])
         supervisor.run()
         if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
             raise ConfigurationError("the service did not start; its log tells why")
+
+
+def engine_threads(workers: int) -> int:
+    """How many threads an engine has in each of so many processes, at least 1."""
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
 class _Ended(BaseException):
