@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -259,29 +260,53 @@ def test_rows_are_read_only_under_a_debit_that_stands(world: World) -> None:
 
 
 def test_a_release_that_fails_leaves_the_debit_and_its_id_may_retry(world: World) -> None:
-    away = world.place / "away"
-    interfering = Interfering(world.journal, lambda: world.path(FIRST).rename(away))
+    undo: list[Callable[[], object]] = []
+    interfering = Interfering(world.journal, lambda: undo.append(world.seal()))
     with pytest.raises(ReleaseFailed, match="asking again with the same request id is free"):
         dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
     spent = world.spent()
     assert spent > 0
-    away.rename(world.path(FIRST))
+    undo[0]()
     answered = world.desk().answer(asked(), request_id="r1")
     assert answered.cost.units == world.spent() == spent
 
 
 def test_a_failed_question_is_another_one_on_a_new_snapshot(world: World) -> None:
     # Noise for other rows is not what the debit paid for; the budget is lost, privacy is not.
-    interfering = Interfering(world.journal, world.path(FIRST).unlink)
-    with pytest.raises(ReleaseFailed):
+    interfering = Interfering(world.journal, world.seal)
+    with pytest.raises(ReleaseFailed, match="until the snapshot is built anew"):
         dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
     spent = world.spent()
     world.version = 2
     world.write()
-    with pytest.raises(RequestIdReused):
+    with pytest.raises(RequestIdReused, match="never answered.* what was charged is lost; under"):
         world.desk().answer(asked(), request_id="r1")
+    with pytest.raises(RequestIdReused, match="stands for another question; use a new one"):
+        world.desk().answer(asked(epsilon=0.1), request_id="r1")
+    with pytest.raises(RequestIdReused, match="stands for another question; use a new one"):
+        world.desk("board").answer(asked(), request_id="r1")
     assert world.spent() == spent
+    assert world.spent("board") == 0
     assert world.desk().answer(asked(), request_id="r2").charged
+
+
+def test_a_snapshot_replaced_between_debit_and_reading_is_still_read(world: World) -> None:
+    old = world.path(FIRST)
+
+    def built_anew() -> None:
+        world.version = 2
+        world.write()
+        old.unlink()
+
+    interfering = Interfering(world.journal, built_anew)
+    desk = dataclasses.replace(world.desk(), ledger=interfering)
+    first = desk.answer(asked(), request_id="r1")
+    assert first.charged
+    assert first.content["question"]["snapshots"] == ["activity@2013/14#v1"]
+    assert not old.exists()
+    again = world.desk().answer(asked(), request_id="r1")
+    assert (again.body, again.charged) == (first.body, False)
+    assert world.spent() == world.spent(None) == first.cost.units
 
 
 def test_of_two_that_race_both_tell_the_first_ones_bytes(world: World) -> None:
@@ -302,7 +327,7 @@ def test_a_snapshot_that_is_gone_or_does_not_fit_is_refused_before_the_debit(wor
         world.desk().answer(asked())
     assert "canary" not in str(refusal.value)
     world.path(FIRST).unlink()
-    with pytest.raises(RequestError):
+    with pytest.raises(SnapshotError, match="nothing was charged, ask again"):
         world.desk().answer(asked())
     assert world.spent() == 0
 

@@ -16,13 +16,14 @@ from dpanalytics.errors import (
     GrantMissing,
     PurposeRefused,
     RequestError,
+    RequestIdReused,
     SnapshotError,
 )
 from dpanalytics.ledger.accounts import shortest
-from dpanalytics.ledger.journal import Account, Debit, Recorded, Ticket
+from dpanalytics.ledger.journal import Account, Debit, Recorded, ReleaseRecord, Ticket
 from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
 from dpanalytics.query.plan import Plan, Planner, expected_margin
-from dpanalytics.query.release import checked_rows, release
+from dpanalytics.query.release import checked_rows, release, within_reach
 from dpanalytics.query.request import Question
 from dpanalytics.query.timing import at_once
 from dpanalytics.schema.budget import Consumer
@@ -50,8 +51,20 @@ class Ledger(Protocol):
     def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
         """What `debit` would return for nothing; charges nothing."""
 
+    def release_record(
+        self, request_id: str, *, consumers: frozenset[str] | None
+    ) -> ReleaseRecord | None:
+        """What is told of one question without its answer."""
+
     def append(self, kind: str, payload: Mapping[str, Any]) -> int:
         """Write an entry."""
+
+
+LOST = (
+    "the request id was charged for a question that was never answered. If it is this one, its "
+    "snapshot was built anew since, so that answer can't be made any more and what was charged is "
+    "lost; under a new id it is charged again, on the new snapshot"
+)
 
 
 @dataclass(frozen=True)
@@ -176,8 +189,9 @@ class Desk:
             RequestError: the question names what is not declared, or can't be answered.
             SnapshotError: a year has no snapshot of the view as it is declared.
             GrantMissing, GrantExpired, BudgetExceeded: nothing was charged.
-            RequestIdReused: the id belongs to another question.
-            ReleaseFailed: the debit stands; the same request id may retry.
+            RequestIdReused: the id belongs to another question; or to this one, which failed on
+                snapshots that are gone: its debit is lost.
+            ReleaseFailed: the debit stands; the same request id may retry on the same snapshots.
         """
         if request_id is None:
             request_id = str(uuid.uuid4())
@@ -187,16 +201,19 @@ class Desk:
         plan, _ = self._plan(question)
         if (repeated := self._stored(request_id, plan)) is not None:
             return repeated
-        rows = checked_rows(plan)
         coverage = self.coverage_of(plan.view.name, plan.academic_years)
-        # 3. Commit the debit. What fails after this costs budget, never privacy.
-        debited = self._debit(request_id, plan, question.purpose)
-        if isinstance(debited, Recorded):
-            return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
-        # 4. Read rows and draw noise, once, under the ticket. Held back before anything is written:
-        #    the journal's clock, and whoever looks for the release, must not learn the true time.
-        body = self.hold_back(lambda: release(plan, debited, rows, coverage=coverage))
-        # 5. Record before anybody sees; where two raced, both return the first one's bytes.
+        # 3. Open what will be read: a snapshot that is replaced from here on is still read whole.
+        with within_reach(plan) as held:
+            rows = checked_rows(held)
+            # 4. Commit the debit. What fails after this costs budget, never privacy.
+            debited = self._debit(request_id, plan, question.purpose)
+            if isinstance(debited, Recorded):
+                return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
+            # 5. Read rows and draw noise, once, under the ticket. Held back before anything is
+            #    written: the journal's clock, and whoever looks for the release, must not learn the
+            #    true time.
+            body = self.hold_back(lambda: release(plan, debited, rows, coverage=coverage))
+        # 6. Record before anybody sees; where two raced, both return the first one's bytes.
         recorded = self.ledger.record(debited, body)
         return Answered(recorded.request_id, recorded.body, recorded.charged, plan.cost)
 
@@ -302,12 +319,28 @@ class Desk:
             raise RequestError(str(refusal)) from None
         try:
             return self.ledger.debit(debit)
+        except RequestIdReused:
+            if self._is_lost(debit):
+                raise RequestIdReused(LOST) from None
+            raise
         except BudgetExceeded as refusal:
             raise BudgetExceeded(
                 f"{refusal} {_what_that_buys(plan.cost, refusal.left_units)}",
                 left_units=refusal.left_units,
                 wider=_times_wider(plan.cost, refusal.left_units),
             ) from None
+
+
+    def _is_lost(self, debit: Debit) -> bool:
+        """Whether the id was charged for what may be this question, on snapshots that are gone."""
+        own = frozenset({debit.consumer})
+        before = self.ledger.release_record(debit.request_id, consumers=own)
+        return (
+            before is not None
+            and before.released_at is None
+            and (before.view, before.academic_years) == (debit.view, debit.academic_years)
+            and before.cost == debit.cost
+        )
 
 
 def _what_that_buys(cost: Rho, left_units: int) -> str:

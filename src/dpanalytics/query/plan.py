@@ -12,6 +12,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import cached_property
@@ -70,6 +71,9 @@ class SnapshotOf(Protocol):
 
     def scan(self) -> pl.LazyFrame:
         """Its rows, not yet read."""
+
+    def held(self) -> AbstractContextManager["SnapshotOf"]:
+        """The same, its rows kept within reach until the end, whatever becomes of it."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ rows by themselves. Everything after OpenDP is arithmetic on noisy numbers.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -81,6 +83,20 @@ def written_down(
         ],
     }
     return json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@contextmanager
+def within_reach(plan: Plan) -> Iterator[Plan]:
+    """The plan over snapshots whose rows stay within reach, though a newer one may replace them.
+
+    Entered before anything is charged, so that a debit never finds its rows gone.
+
+    Raises:
+        SnapshotError: they are gone already.
+    """
+    with ExitStack() as held:
+        snapshots = tuple(held.enter_context(snapshot.held()) for snapshot in plan.snapshots)
+        yield replace(plan, snapshots=snapshots)
 
 
 def checked_rows(plan: Plan) -> dict[Table, pl.LazyFrame]:
