@@ -60,6 +60,10 @@ class DiaryLedger:
         self.diary.done.append("stored")
         return None
 
+    def payers(self, question: str) -> Mapping[str, bool]:
+        self.diary.done.append("payers")
+        return {}
+
     def append(self, kind: str, payload: Mapping[str, Any]) -> int:
         self.diary.done.append(kind)
         self.entries.append((kind, payload))
@@ -103,7 +107,7 @@ def fake_desk(diary: Diary, *accounts: Account, who: Consumer | None = None) -> 
 def test_the_debit_comes_before_the_record_and_both_before_the_answer() -> None:
     diary = Diary()
     answered = fake_desk(diary).answer(asked(), request_id="r1")
-    assert diary.done == ["accounts", "stored", "debit", "record"]
+    assert diary.done == ["stored", "accounts", "debit", "record"]
     assert answered.charged
     assert {row["metric"] for row in answered.content["rows"]} == {"students", "mean(clicks)"}
 
@@ -119,7 +123,7 @@ def test_a_refused_debit_is_followed_by_nothing() -> None:
     )
     with pytest.raises(BudgetExceeded, match=r"^too little\. Nothing is left\.$"):
         desk.answer(asked())
-    assert diary.done == ["accounts", "stored"]
+    assert diary.done == ["stored", "accounts"]
 
 
 def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:
@@ -129,7 +133,7 @@ def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:
         snapshot_of=lambda _view, year: SealedSnapshot(f"activity@{year}#v1", year),
     )
     told = desk.estimate(asked())
-    assert set(diary.done) == {"accounts"}
+    assert set(diary.done) == {"accounts", "payers"}
     assert told.allowed
     assert told.groups == len(VIEW.dimensions[0].domain)
     assert told.population == "all students on record"

@@ -28,6 +28,7 @@ from dpanalytics.ledger.journal import (
 from dpanalytics.ledger.loss import rho_of
 from dpanalytics.ledger.verify import verify
 from dpanalytics.query.answer import Answered
+from dpanalytics.query.release import told_before_rows
 from dpanalytics.schema.budget import Caps
 from dpanalytics.schema.view import View
 from dpanalytics.store.snapshots import Snapshot
@@ -149,9 +150,55 @@ def test_an_expired_grant_refuses_new_questions_and_still_gives_what_was_paid(wo
     world.clock.forward(days=365)
     with pytest.raises(GrantExpired, match="valid until 2026-07-31"):
         world.desk().answer(asked(group_by=["band"]))
-    assert "approved again" in (world.desk().estimate(asked()).years[0].refusal or "")
+    told = world.desk().estimate(asked(group_by=["band"]))
+    assert "approved again" in (told.years[0].refusal or "")
     assert world.desk().answer(asked(), request_id="r1").body == first.body
     assert world.desk().answer(asked()).body == first.body
+
+
+def test_an_estimate_says_that_an_answer_is_had_for_nothing(world: World) -> None:
+    before = world.desk().estimate(asked())
+    assert (before.charges, before.allowed) == ("grant-and-cap", True)
+    world.desk().answer(asked())
+    world.desk().answer(asked(epsilon=1.4))  # now the grant holds too little for another
+    told = world.desk().estimate(asked(epsilon=1.4))
+    assert (told.charges, told.allowed) == ("nothing", True)
+    assert [year.refusal for year in told.years] == [None]
+    assert told.years[0].left_after == told.years[0].left_before
+    world.clock.forward(days=365)  # and it has ended
+    told = world.desk().estimate(asked())
+    assert (told.charges, told.allowed) == ("nothing", True)
+    assert not world.desk().answer(asked()).charged
+    assert not world.desk().estimate(asked(epsilon=0.1)).allowed
+
+
+def test_an_estimate_says_that_a_debit_without_its_answer_is_made_good_for_nothing(
+    world: World,
+) -> None:
+    undo: list[Callable[[], object]] = []
+    interfering = Interfering(world.journal, lambda: undo.append(world.seal()))
+    with pytest.raises(ReleaseFailed):
+        dataclasses.replace(world.desk(), ledger=interfering).answer(asked())
+    undo[0]()
+    assert world.desk().estimate(asked()).charges == "nothing"
+    assert world.desk("board").estimate(asked()).charges == "grant-and-cap"
+    spent = world.spent()
+    assert world.desk().answer(asked()).charged
+    assert world.spent() == spent
+
+
+def test_an_estimate_says_that_anothers_answer_is_not_charged_to_the_cap(world: World) -> None:
+    world.desk().answer(asked())
+    world.desk().answer(asked(epsilon=1.9))
+    told = world.desk("board").estimate(asked())
+    assert (told.charges, told.allowed) == ("grant", True)
+    refused = world.desk("board").estimate(asked(epsilon=0.9))
+    assert (refused.charges, refused.allowed) == ("grant-and-cap", False)  # the cap is spent
+    costly = world.desk("board").estimate(asked(epsilon=1.9))
+    assert costly.charges == "grant"
+    assert "The grant holds too little" in (costly.years[0].refusal or "")
+    assert world.desk("board").answer(asked()).charged
+    assert world.desk("board").estimate(asked()).charges == "nothing"
 
 
 def test_a_cap_past_its_last_day_refuses_all_but_what_was_answered(world: World) -> None:
@@ -236,6 +283,52 @@ def test_an_id_is_made_up_where_none_is_given(world: World) -> None:
     assert len(first.request_id) == 36
 
 
+def test_question_and_price_of_an_answer_are_read_without_its_rows(world: World) -> None:
+    answered = world.desk().answer(asked(filter={"kind": ["early|late"]}))
+    content = answered.content
+    content["question"]["filter"] = {"module": ['A,"rows":[', "Ü"], "rows": [1]}
+    body = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    rows_begin = body.rindex(',"rows":[') + len(',"rows":[')
+    told = told_before_rows(f"{body[:rows_begin]}never read".encode())
+    assert set(content) - set(told) == {"rows", "title"}
+    assert told == {name: content[name] for name in told}
+    assert told["rho_units"] == str(answered.cost.units)
+
+
+def test_an_id_is_not_for_another_epsilon_on_a_new_snapshot_either(world: World) -> None:
+    cost = world.desk().answer(asked(epsilon=0.1), request_id="r1").cost.units
+    world.version = 2
+    world.write()
+    assert world.desk().recorded(asked(epsilon=0.9), request_id="r1") is None
+    with pytest.raises(RequestIdReused):
+        world.desk().answer(asked(epsilon=0.9), request_id="r1")
+    assert world.spent() == cost
+
+
+def test_a_retry_is_answered_though_grant_and_snapshot_are_gone(world: World) -> None:
+    first = world.desk().answer(asked(), request_id="r1")
+    caps = Caps(caps=tuple(cap(2.1, year=year) for year in YEARS))
+    world.journal.adopt(Declared({}, caps))
+
+    def missing(view: View, year: str) -> Snapshot:
+        raise SnapshotError(f"view {view.name} was declared anew since its snapshot of {year}")
+
+    desk = dataclasses.replace(world.desk(), snapshot_of=missing)
+    again = desk.answer(asked(), request_id="r1")
+    assert (again.body, again.charged, again.cost) == (first.body, False, first.cost)
+    assert desk.recorded(asked(), request_id="r1") == again
+    with pytest.raises(GrantMissing):
+        desk.answer(asked(epsilon=0.9), request_id="r1")
+    with pytest.raises(GrantMissing):
+        desk.answer(asked(), request_id="r2")
+    with pytest.raises(RequestError, match="1999/00"):
+        desk.answer(asked(academic_years=[FIRST, "1999/00"]), request_id="r1")
+    with pytest.raises(GrantMissing):
+        dataclasses.replace(world.desk("board"), snapshot_of=missing).answer(
+            asked(), request_id="r1"
+        )
+
+
 # Rows are read after the debit, and before the record
 
 
@@ -279,7 +372,7 @@ def test_a_failed_question_is_another_one_on_a_new_snapshot(world: World) -> Non
     spent = world.spent()
     world.version = 2
     world.write()
-    with pytest.raises(RequestIdReused, match="never answered.* what was charged is lost; under"):
+    with pytest.raises(RequestIdReused, match=r"never answered.* what was charged is lost; under"):
         world.desk().answer(asked(), request_id="r1")
     with pytest.raises(RequestIdReused, match="stands for another question; use a new one"):
         world.desk().answer(asked(epsilon=0.1), request_id="r1")

@@ -106,6 +106,11 @@ class Plan:
         """Loss of each student's records of one academic year: the sum over the measurements."""
         return Rho(sum(r.mechanism.rho.units for r in self.releases))
 
+    @property
+    def groups(self) -> int:
+        """Number of groups in the answer."""
+        return _height(_axes(Table(self.group_by), self.view, self.academic_years, self.chosen))
+
     def release_of(self, figure: Figure) -> Release:
         """The release that a figure is read from."""
         return next(r for r in self.releases if r.table == figure.table)

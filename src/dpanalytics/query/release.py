@@ -85,6 +85,22 @@ def written_down(
     return json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def told_before_rows(body: bytes) -> dict[str, Any]:
+    """What an answer tells before its rows, which need not be read: names stand in their order.
+
+    Among them are its question and its price.
+    """
+    text, value_at = body.decode(), json.JSONDecoder().raw_decode
+    told: dict[str, Any] = {}
+    place = 1  # after the brace
+    while True:
+        name, place = value_at(text, place)
+        if name == "rows":
+            return told
+        told[name], place = value_at(text, place + 1)  # after the colon
+        place += 1  # after the comma
+
+
 @contextmanager
 def within_reach(plan: Plan) -> Iterator[Plan]:
     """The plan over snapshots whose rows stay within reach, though a newer one may replace them.
