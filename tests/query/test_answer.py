@@ -143,6 +143,16 @@ def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:
     assert "in a group of 500 students" in told.margins["mean(clicks)"][1]
 
 
+def test_an_estimate_counts_groups_and_no_steps() -> None:
+    quantile = {"metric": "quantile", "measure": "score", "step": 1}
+    by_kind = {"metric": "histogram", "dimension": "kind"}
+    told = fake_desk(Diary()).estimate(asked(group_by=[], metrics=[quantile, by_kind]))
+    assert told.groups == 1
+    assert "quantile(score: 0.25, 0.5, 0.75; 1.0 to 10.0 by 1.0)" in told.margins
+    within = asked(filter={"module": ["AAA", "BBB"]}, metrics=[quantile, by_kind])
+    assert fake_desk(Diary()).estimate(within).groups == 2
+
+
 @pytest.mark.parametrize(
     ("grant_of", "cap_of", "reason"),
     [

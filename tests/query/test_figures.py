@@ -123,6 +123,14 @@ def test_steps_of_a_quantile_tile_its_bounds(
     assert found.edges[-2:] == last_edges
 
 
+def test_a_quantile_is_headed_in_the_measures_unit_and_keeps_its_name_in_the_journal() -> None:
+    found = figure(metric="quantile", measure="score", levels=[0.5], step=1)
+    assert found.name == "quantile(score: 0.5; 1.0 to 10.0 by 1.0)"
+    assert found.key == "quantile(score: 0.5; 1.0 to 10.0 by 10)"
+    whole = figure(metric="quantile", measure="clicks", levels=[0.5], step=2)
+    assert whole.name == whole.key == "quantile(clicks: 0.5; 0 to 30 by 2)"
+
+
 @A_FEW
 @given(metrics())
 def test_figures_hold_together(asked: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from dpanalytics.ledger.accounts import Account, shortest
 from dpanalytics.ledger.loss import Rho, epsilon_of
+from dpanalytics.query.figures import Figure
 from dpanalytics.query.plan import Plan, expected_margin
 from dpanalytics.schema.coverage import Coverage
 
@@ -83,8 +84,7 @@ def estimate_of(
     return Estimate(
         cost=plan.cost,
         margins={
-            figure.key: _margin_in_words(plan, figure.key, reference_group)
-            for figure in plan.figures
+            figure.name: _margin_in_words(plan, figure, reference_group) for figure in plan.figures
         },
         years=tuple(
             _year(grant, cap, plan.cost, charges=charges, today=today) for grant, cap in accounts
@@ -113,8 +113,7 @@ def times_wider(cost: Rho, left_units: int) -> float | None:
     return math.ceil(10 * math.sqrt(cost.units / left_units)) / 10 if left_units else None
 
 
-def _margin_in_words(plan: Plan, key: str, reference_group: int) -> tuple[float, str]:
-    figure = next(f for f in plan.figures if f.key == key)
+def _margin_in_words(plan: Plan, figure: Figure, reference_group: int) -> tuple[float, str]:
     margin = expected_margin(figure, plan.release_of(figure), reference_group=reference_group)
     match figure.metric.metric:
         case "mean" | "rate":

@@ -78,7 +78,7 @@ class Figure:
     """A metric of the question, and the columns that it is read from."""
 
     key: str
-    """The metric in short: the same for every spelling of it."""
+    """The metric in short: the same for every spelling of it. The journal knows questions by it."""
     metric: Metric
     unit: str
     table: Table
@@ -92,6 +92,13 @@ class Figure:
     centre: int = 0
     edges: tuple[float, ...] = ()
     """Edges of the steps of a quantile, in stored units."""
+    heading: str = ""
+    """The key as people read it, where that differs: all numbers in the measure's unit."""
+
+    @property
+    def name(self) -> str:
+        """What estimates and answers call it."""
+        return self.heading or self.key
 
 
 def group_columns(names: Sequence[str], view: View) -> tuple[str, ...]:
@@ -257,8 +264,10 @@ def _quantile(metric: Quantile, view: View, base: Table) -> Figure:
         items=tuple(str(start) for start in starts),
     )
     levels = ", ".join(repr(level) for level in sorted(set(metric.levels)))
+    begun = f"quantile({measure.name}: {levels}; {_spelt(clip, measure)} by"
     return Figure(
-        f"quantile({measure.name}: {levels}; {_spelt(clip, measure)} by {step})",
+        # The step is in stored units, so that questions keep the names that the journal has.
+        f"{begun} {step})",
         metric,
         measure.unit,
         table,
@@ -266,6 +275,7 @@ def _quantile(metric: Quantile, view: View, base: Table) -> Figure:
         decimals=measure.decimals,
         clip=clip,
         edges=edges,
+        heading=f"{begun} {_shown(step, measure)})",
     )
 
 

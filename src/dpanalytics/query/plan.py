@@ -49,6 +49,8 @@ EVERYONE = "group(everyone)"
 """Group-by column of a table that groups by nothing; a dimension's name holds no bracket."""
 ITEM = "step(measure)"
 """Group-by column of the steps of a measure."""
+MAX_ANSWER_ROWS = 20_000
+"""Most rows of an answer: some hundred bytes each, so that a body holds a few megabytes at most."""
 WIDEST_SCALE = MAX_SCALE / 10
 """Most noise that a margin asked for ever leads to."""
 TOO_LITTLE = "the epsilon offered is too small to buy any answer; offer more"
@@ -160,6 +162,7 @@ def plan_query(
     figures = figures_of(question.metrics, view, group_by)
     columns = _columns_by_table(figures)
     axes = {table: _axes(table, view, years, chosen) for table in columns}
+    _check_size(figures, axes)
     groups = {
         table: min(max_groups(view, table.group_by, chosen), _height(of_table))
         for table, of_table in axes.items()
@@ -296,7 +299,7 @@ def _scales_of_accuracy(
             least = least_scale(column)
             if scale < least:
                 raise RequestError(
-                    f"{shortened(figure.key, 200)}: margin {figure.metric.margin:g} is finer than "
+                    f"{shortened(figure.name, 200)}: margin {figure.metric.margin:g} is finer than "
                     "this service answers; ask for a wider one, or for larger groups"
                 )
             rounded = max(least, _rounded(min(scale, WIDEST_SCALE), ROUND_FLOOR))
@@ -328,7 +331,7 @@ def _demands(figure: Figure, reference_group: int) -> Iterable[tuple[Column, flo
                 yield figure.value, scale_of_margin(stored)
     except ValueError:
         raise RequestError(
-            f"{shortened(figure.key, 200)}: margin {asked:g} is finer than one unit; ask for a "
+            f"{shortened(figure.name, 200)}: margin {asked:g} is finer than one unit; ask for a "
             "wider one"
         ) from None
 
@@ -364,6 +367,21 @@ def _axes(
             "group by less, or filter"
         )
     return tuple(axes)
+
+
+def _check_size(figures: Iterable[Figure], axes: Mapping[Table, _Axes]) -> None:
+    """Refuse a question whose answer would be too long: every metric has rows of its own."""
+    rows = 0
+    for figure in figures:
+        height = _height(axes[figure.table])
+        if isinstance(figure.metric, Quantile):  # its steps are added up, its levels are told
+            height = height // len(figure.table.items) * len(set(figure.metric.levels))
+        rows += height
+    if rows > MAX_ANSWER_ROWS:
+        raise RequestError(
+            f"the answer would have {rows} rows, one for each group, metric and item; at most "
+            f"{MAX_ANSWER_ROWS} are answered: group by less, filter, or ask fewer metrics at once"
+        )
 
 
 def _height(axes: _Axes) -> int:

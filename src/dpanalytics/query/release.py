@@ -332,7 +332,7 @@ def _row(
 ) -> dict[str, Any]:
     return {
         "group": dict(group),
-        "metric": figure.key,
+        "metric": figure.name,
         "item": item,
         "unit": figure.unit,
         "estimate": _tidy(found.estimate),
