@@ -51,6 +51,8 @@ def show_answer(out: Console, answered: Answered, *, hesa: bool = False) -> None
         out.print(f"Columns headed by a value are of {metric}.")
     if hesa:
         out.print("Rounded for publication after the HESA methodology; .. is not shown.")
+        if content["dimensions"]:
+            out.print("In a total of the rows, who is in several groups counts in each.")
     else:
         out.print("± holds 95 times in 100; ? marks figures that their margin swamps.")
     for note in content["notes"]:
