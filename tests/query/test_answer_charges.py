@@ -349,6 +349,13 @@ def test_rows_are_read_only_under_a_debit_that_stands(world: World) -> None:
     assert world.spent() > 0
 
 
+def test_the_least_epsilon_that_a_refusal_names_buys_an_answer(world: World) -> None:
+    with pytest.raises(RequestError, match="too small") as refusal:
+        world.desk().answer(asked(epsilon=1e-9))
+    least = float(str(refusal.value).split("offer ")[1].split(" ")[0])
+    assert world.desk().answer(asked(epsilon=least)).charged
+
+
 # Failures after the debit
 
 
@@ -442,7 +449,7 @@ def test_a_missing_snapshot_is_told_before_the_debit(world: World) -> None:
         ({"view": "grades"}, "no view 'grades'; declared are activity"),
         ({"academic_years": ["1999/00"]}, "academic year '1999/00' is not in view activity"),
         ({"group_by": ["postcode"]}, "'postcode' is no dimension"),
-        ({"epsilon": 1e-9}, "too small"),
+        ({"epsilon": 1e-9}, "epsilon 1e-09 is too small to buy any answer; offer 9.4e-07 or more"),
     ],
 )
 def test_what_is_not_declared_is_refused_and_charges_nothing(

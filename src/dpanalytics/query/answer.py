@@ -19,7 +19,7 @@ from dpanalytics.errors import (
     SnapshotError,
 )
 from dpanalytics.ledger.journal import Account, Debit, Recorded, ReleaseRecord, Ticket
-from dpanalytics.ledger.loss import Rho, offer_of
+from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
 from dpanalytics.query.estimate import (
     Estimate,
     charges_of,
@@ -324,4 +324,12 @@ def _offer(question: Question, grants: Sequence[Account]) -> Rho | None:
     """The most that each academic year may lose; None where the question gives margins."""
     if question.epsilon is None or not grants:
         return None
-    return min(offer_of(question.epsilon, grant.delta) for grant in grants)
+    offered, delta = min((offer_of(question.epsilon, g.delta), g.delta) for g in grants)
+    # Every measurement costs a unit or more, and each metric has one at most.
+    least = Rho(len(question.metrics) + 1)
+    if offered < least:
+        enough = f"{epsilon_of(least, delta) * 1.06:.1e}"  # two digits err by 5 in 100 at most
+        raise RequestError(
+            f"epsilon {question.epsilon:g} is too small to buy any answer; offer {enough} or more"
+        )
+    return offered

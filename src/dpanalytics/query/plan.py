@@ -159,7 +159,8 @@ def plan_query(
     if not years:
         raise RequestError("the filter on academic_year keeps none of the years asked about")
     group_by = group_columns(question.group_by, view)
-    figures = figures_of(question.metrics, view, group_by)
+    kept = chosen | {ACADEMIC_YEAR: years}
+    figures = figures_of(question.metrics, view, group_by, kept=kept)
     columns = _columns_by_table(figures)
     axes = {table: _axes(table, view, years, chosen) for table in columns}
     _check_size(figures, axes)
@@ -183,8 +184,10 @@ def plan_query(
         )
         for table, of_table in columns.items()
     )
-    kept = sorted((s for s in snapshots if s.academic_year in years), key=lambda s: s.academic_year)
-    plan = Plan(view, years, group_by, chosen, figures, releases, tuple(kept))
+    asked = sorted(
+        (s for s in snapshots if s.academic_year in years), key=lambda s: s.academic_year
+    )
+    plan = Plan(view, years, group_by, chosen, figures, releases, tuple(asked))
     if offered is not None and plan.cost > offered:
         raise RequestError(TOO_LITTLE)
     return plan
