@@ -18,7 +18,7 @@ from dpanalytics.ledger.journal import (
     Ticket,
 )
 from dpanalytics.ledger.loss import Rho, rho_of
-from dpanalytics.query.answer import Desk
+from dpanalytics.query.answer import Desk, always_open
 from dpanalytics.query.plan import Planner
 from dpanalytics.schema.budget import Consumer
 from dpanalytics.schema.purpose import REFUSED_PURPOSES, Purpose
@@ -95,6 +95,7 @@ def fake_desk(diary: Diary, *accounts: Account, who: Consumer | None = None) -> 
         consumer=who or consumer(),
         views={"activity": VIEW},
         snapshot_of=snapshot_of,
+        check_open=always_open,
         ledger=DiaryLedger(diary, accounts or (account("grant"), account("cap"))),
         planner=Planner(kept=8),
         clock=Clock(),

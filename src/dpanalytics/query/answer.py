@@ -103,6 +103,10 @@ class Answered:
         return parsed
 
 
+def always_open(_: View, __: Sequence[str]) -> None:
+    """Of views without special category data: what was answered may always be told again."""
+
+
 def nobody_left_out(_: str, __: Sequence[str]) -> tuple[Coverage, ...]:
     """The coverage of views that hold all students: none has to be told."""
     return ()
@@ -116,6 +120,8 @@ class Desk:
     views: Mapping[str, View]
     snapshot_of: Callable[[View, str], Snapshot]
     """The current snapshot of a view and academic year; SnapshotError where there is none."""
+    check_open: Callable[[View, Sequence[str]], None]
+    """Raises SnapshotError where not even a recorded answer of a view may be told now."""
     ledger: Ledger
     planner: Planner
     clock: Callable[[], datetime]
@@ -162,7 +168,8 @@ class Desk:
             request_id = str(uuid.uuid4())
         # 1. Refuse by purpose before anything else is looked at.
         self._check_purpose(question)
-        # 2. What is recorded under the id is told, whatever has become of grant and snapshots.
+        # 2. What is recorded under the id is told, whatever has become of grant and snapshots, but
+        #    for views that no case opens.
         if (known := self._known(request_id, question)) is not None:
             return known
         # 3. Compile to OpenDP measurements and read their price; no row is touched.
@@ -278,6 +285,7 @@ class Desk:
         before = told_before_rows(recorded.body)
         if any(before["question"][n] != asked[n] for n in asked.keys() - {"snapshots"}):
             return None  # the debit refuses the id
+        self.check_open(view, asked["academic_years"])
         return Answered(
             recorded.request_id, recorded.body, charged=False, cost=Rho(int(before["rho_units"]))
         )
