@@ -1,5 +1,6 @@
 """What stands in a terminal: whole figures on any width, plain text, one sentence on the budget."""
 
+import dataclasses
 import io
 import json
 from datetime import date
@@ -10,7 +11,8 @@ import pytest
 from dpanalytics.ledger.accounts import Account
 from dpanalytics.ledger.loss import Rho, rho_of
 from dpanalytics.ledger.verify import Fault, Verification
-from dpanalytics.query.answer import Answered, Estimate, YearEstimate
+from dpanalytics.query.answer import Answered
+from dpanalytics.query.estimate import Estimate, YearEstimate
 from dpanalytics.terminal import (
     budget_table,
     console,
@@ -172,3 +174,15 @@ def test_a_fault_of_no_entry_is_said_so() -> None:
         "FAULT at entry 3: is forged",
         "FAULT: the balances differ",
     ]
+
+
+def test_an_estimate_says_what_asking_is_charged_to() -> None:
+    told = shown_estimate(estimate())
+    assert told.endswith("The budget allows it.\n")
+    assert "paid for before" not in told
+    own = shown_estimate(dataclasses.replace(estimate(), charges="nothing"))
+    assert own.endswith("It was paid for before: asking again charges nothing.\n")
+    assert "The budget allows it." not in own
+    other = shown_estimate(dataclasses.replace(estimate(refusal="Too little."), charges="grant"))
+    assert "it is charged to the grant, not to the cap" in other
+    assert "It would be refused now, for 2013/14: Too little." in other

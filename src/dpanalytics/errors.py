@@ -152,12 +152,15 @@ class BudgetExceeded(BudgetError):
 
 
 class ReleaseFailed(DpAnalyticsError):
-    """An answer could not be computed; its debit stands, and the same request id may retry it."""
+    """An answer could not be computed; its debit stands, and the same request id may retry it.
+
+    For as long as the snapshot stands: once it is built anew, what was charged is lost.
+    """
 
     def __init__(self) -> None:
         super().__init__(
             "the answer could not be computed; the debit stands, and asking again with the same "
-            "request id is free"
+            "request id is free until the snapshot is built anew; then what was charged is lost"
         )
 
 
@@ -211,4 +214,7 @@ class JournalError(DpAnalyticsError):
 
 
 class RequestIdReused(JournalError):
-    """The request id belongs to another question or another consumer; use a new id."""
+    """The request id belongs to another question or another consumer; use a new id.
+
+    A question that failed on a snapshot that was replaced since is another one; the message says.
+    """

@@ -15,7 +15,8 @@ from dpanalytics.errors import RequestError
 from dpanalytics.ledger.accounts import Account, Head
 from dpanalytics.ledger.loss import epsilon_of
 from dpanalytics.ledger.verify import Verification
-from dpanalytics.query.answer import Answered, Estimate
+from dpanalytics.query.answer import Answered
+from dpanalytics.query.estimate import Estimate
 from dpanalytics.query.table import metric_of_items, to_csv, to_frame, to_hesa_frame, wide
 
 HEAD_WIDTH = 18
@@ -50,6 +51,8 @@ def show_answer(out: Console, answered: Answered, *, hesa: bool = False) -> None
         out.print(f"Columns headed by a value are of {metric}.")
     if hesa:
         out.print("Rounded for publication after the HESA methodology; .. is not shown.")
+        if content["dimensions"]:
+            out.print("In a total of the rows, who is in several groups counts in each.")
     else:
         out.print("± holds 95 times in 100; ? marks figures that their margin swamps.")
     for note in content["notes"]:
@@ -153,7 +156,11 @@ def show_estimate(out: Console, told: Estimate) -> None:
     for year in told.years:
         if year.refusal is not None:
             out.print(f"It would be refused now, for {year.academic_year}: {year.refusal}")
-    if told.allowed:
+    if told.charges == "nothing":
+        out.print("It was paid for before: asking again charges nothing.")
+    elif told.charges == "grant":
+        out.print("Another consumer has the answer: it is charged to the grant, not to the cap.")
+    if told.allowed and told.charges != "nothing":
         out.print("The budget allows it.")
 
 

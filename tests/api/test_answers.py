@@ -253,13 +253,13 @@ def test_rounded_tables_say_so_and_have_totals(form: Form) -> None:
     frame, told = read(form, Rounding.HESA)
     assert told["dpanalytics.rounding"] == "hesa"
     assert frame["estimate"].to_list() == ["100", "0", "61.25", "100"]
-    assert frame["module"].to_list()[-1] == "Total"
+    assert frame["module"].to_list()[-1] == "Total of the rows"
 
 
 def test_rounded_csv_keeps_numbers_below_zero() -> None:
     body = json.dumps(CONTENT | {"rows": [row("AAA", "sum(score)", -1234)]}).encode()
     text = represented(body, form=Form.CSV, rounding=Rounding.HESA).content.decode()
-    assert "AAA,sum(score),,students,-1235,4,-1238,-1230\r\n" in text
+    assert "AAA,sum(score),,students,-1235,4,-1245,-1225,false\r\n" in text
 
 
 @pytest.mark.parametrize("rounding", list(Rounding))

@@ -279,7 +279,7 @@ def test_rounded_for_publication_as_on_the_command_line(service: Service) -> Non
     lines = list(csv.DictReader(io.StringIO(told.text, newline="")))
     counts = [int(line["estimate"]) for line in lines if line["metric"] == "students"]
     assert all(count % 5 == 0 for count in counts)
-    assert lines[-1]["module"] == "Total"
+    assert lines[-1]["module"] == "Total of the rows"
     problem(
         service.get(f"{fetched}?rounding=hesa", headers={"Accept": "application/json"}),
         406,

@@ -78,6 +78,8 @@ def test_an_estimate_is_free_and_foretells_the_answer(committee: Any) -> None:
     answer = committee.ask(about(0.11))
     assert answer.cost == estimate.cost
     assert answer.frame["margin"].to_list() == [estimate.margins["students"][0]] * 7
+    again = committee.estimate(about(0.11))
+    assert (again.charges, again.allowed) == ("nothing", True)
 
 
 def test_an_answer_is_charged_once_and_fetched_for_nothing(committee: Any, way: str) -> None:

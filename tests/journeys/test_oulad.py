@@ -224,7 +224,7 @@ CASES = {
         SUBMISSIONS.group_by("module", "assessment_type")
         .quantile("score", *QUARTILES, step=1)
         .spending(epsilon=0.3),
-        "quantile(score: 0.25, 0.5, 0.75; 0.0 to 100.0 by 10)",
+        "quantile(score: 0.25, 0.5, 0.75; 0.0 to 100.0 by 1.0)",
         _quartiles_of_score,
         missing=None,
     ),

@@ -402,6 +402,17 @@ class ChargingContract:
         assert known("r1", consumer="senate") is None
         assert journal.head().size == size
 
+    def test_it_tells_who_paid_for_a_question_and_whose_answer_is_recorded(
+        self, journal: Journal
+    ) -> None:
+        assert journal.payers(digest("q")) == {}
+        ticket = ticket_of(journal)
+        assert journal.payers(digest("q")) == {"committee": False}
+        journal.record(ticket, b"answer")
+        journal.debit(debit("s1", consumer="senate"))
+        assert journal.payers(digest("q")) == {"committee": True, "senate": True}
+        assert journal.payers(digest("another")) == {}
+
     def test_a_debit_to_nobodys_grant_never_meets_the_cap(self, journal: Journal) -> None:
         with pytest.raises(GrantMissing):
             journal.debit(debit(consumer="", view=""))

@@ -11,7 +11,7 @@ from dpanalytics.ledger.journal import (
     SqliteJournal,
     Ticket,
 )
-from dpanalytics.query.answer import Desk
+from dpanalytics.query.answer import Desk, always_open
 from dpanalytics.query.plan import Planner
 from dpanalytics.query.request import Question, parse_question
 from dpanalytics.schema.budget import Consumer
@@ -89,6 +89,7 @@ class World:
             consumer=consumer(name),
             views={"activity": VIEW},
             snapshot_of=snapshot_of,
+            check_open=always_open,
             ledger=self.journal,
             planner=Planner(kept=8),
             clock=self.clock,

@@ -6,7 +6,8 @@ years with the same students is fifty draws: twenty-five on each neighbour.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,6 +75,10 @@ class FakeSnapshot:
 
     def scan(self) -> pl.LazyFrame:
         return self.rows.lazy()
+
+    @contextmanager
+    def held(self) -> Iterator["FakeSnapshot"]:
+        yield self
 
 
 Row = tuple[int, str, str, int, int | None]

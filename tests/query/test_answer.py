@@ -18,7 +18,7 @@ from dpanalytics.ledger.journal import (
     Ticket,
 )
 from dpanalytics.ledger.loss import Rho, rho_of
-from dpanalytics.query.answer import Desk
+from dpanalytics.query.answer import Desk, always_open
 from dpanalytics.query.plan import Planner
 from dpanalytics.schema.budget import Consumer
 from dpanalytics.schema.purpose import REFUSED_PURPOSES, Purpose
@@ -60,6 +60,10 @@ class DiaryLedger:
         self.diary.done.append("stored")
         return None
 
+    def payers(self, question: str) -> Mapping[str, bool]:
+        self.diary.done.append("payers")
+        return {}
+
     def append(self, kind: str, payload: Mapping[str, Any]) -> int:
         self.diary.done.append(kind)
         self.entries.append((kind, payload))
@@ -91,6 +95,7 @@ def fake_desk(diary: Diary, *accounts: Account, who: Consumer | None = None) -> 
         consumer=who or consumer(),
         views={"activity": VIEW},
         snapshot_of=snapshot_of,
+        check_open=always_open,
         ledger=DiaryLedger(diary, accounts or (account("grant"), account("cap"))),
         planner=Planner(kept=8),
         clock=Clock(),
@@ -103,7 +108,7 @@ def fake_desk(diary: Diary, *accounts: Account, who: Consumer | None = None) -> 
 def test_the_debit_comes_before_the_record_and_both_before_the_answer() -> None:
     diary = Diary()
     answered = fake_desk(diary).answer(asked(), request_id="r1")
-    assert diary.done == ["accounts", "stored", "debit", "record"]
+    assert diary.done == ["stored", "accounts", "debit", "record"]
     assert answered.charged
     assert {row["metric"] for row in answered.content["rows"]} == {"students", "mean(clicks)"}
 
@@ -119,7 +124,7 @@ def test_a_refused_debit_is_followed_by_nothing() -> None:
     )
     with pytest.raises(BudgetExceeded, match=r"^too little\. Nothing is left\.$"):
         desk.answer(asked())
-    assert diary.done == ["accounts", "stored"]
+    assert diary.done == ["stored", "accounts"]
 
 
 def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:
@@ -129,7 +134,7 @@ def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:
         snapshot_of=lambda _view, year: SealedSnapshot(f"activity@{year}#v1", year),
     )
     told = desk.estimate(asked())
-    assert set(diary.done) == {"accounts"}
+    assert set(diary.done) == {"accounts", "payers"}
     assert told.allowed
     assert told.groups == len(VIEW.dimensions[0].domain)
     assert told.population == "all students on record"
@@ -137,6 +142,16 @@ def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:
     assert (told.years[0].left_after or 0) < told.years[0].left_before
     assert told.margins["students"][1] == "students"
     assert "in a group of 500 students" in told.margins["mean(clicks)"][1]
+
+
+def test_an_estimate_counts_groups_and_no_steps() -> None:
+    quantile = {"metric": "quantile", "measure": "score", "step": 1}
+    by_kind = {"metric": "histogram", "dimension": "kind"}
+    told = fake_desk(Diary()).estimate(asked(group_by=[], metrics=[quantile, by_kind]))
+    assert told.groups == 1
+    assert "quantile(score: 0.25, 0.5, 0.75; 1.0 to 10.0 by 1.0)" in told.margins
+    within = asked(filter={"module": ["AAA", "BBB"]}, metrics=[quantile, by_kind])
+    assert fake_desk(Diary()).estimate(within).groups == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from dpanalytics.ledger.journal import (
 from dpanalytics.ledger.loss import rho_of
 from dpanalytics.ledger.verify import verify
 from dpanalytics.query.answer import Answered
+from dpanalytics.query.release import told_before_rows
 from dpanalytics.schema.budget import Caps
 from dpanalytics.schema.view import View
 from dpanalytics.store.snapshots import Snapshot
@@ -148,9 +150,55 @@ def test_an_expired_grant_refuses_new_questions_and_still_gives_what_was_paid(wo
     world.clock.forward(days=365)
     with pytest.raises(GrantExpired, match="valid until 2026-07-31"):
         world.desk().answer(asked(group_by=["band"]))
-    assert "approved again" in (world.desk().estimate(asked()).years[0].refusal or "")
+    told = world.desk().estimate(asked(group_by=["band"]))
+    assert "approved again" in (told.years[0].refusal or "")
     assert world.desk().answer(asked(), request_id="r1").body == first.body
     assert world.desk().answer(asked()).body == first.body
+
+
+def test_an_estimate_says_that_an_answer_is_had_for_nothing(world: World) -> None:
+    before = world.desk().estimate(asked())
+    assert (before.charges, before.allowed) == ("grant-and-cap", True)
+    world.desk().answer(asked())
+    world.desk().answer(asked(epsilon=1.4))  # now the grant holds too little for another
+    told = world.desk().estimate(asked(epsilon=1.4))
+    assert (told.charges, told.allowed) == ("nothing", True)
+    assert [year.refusal for year in told.years] == [None]
+    assert told.years[0].left_after == told.years[0].left_before
+    world.clock.forward(days=365)  # and it has ended
+    told = world.desk().estimate(asked())
+    assert (told.charges, told.allowed) == ("nothing", True)
+    assert not world.desk().answer(asked()).charged
+    assert not world.desk().estimate(asked(epsilon=0.1)).allowed
+
+
+def test_an_estimate_says_that_a_debit_without_its_answer_is_made_good_for_nothing(
+    world: World,
+) -> None:
+    undo: list[Callable[[], object]] = []
+    interfering = Interfering(world.journal, lambda: undo.append(world.seal()))
+    with pytest.raises(ReleaseFailed):
+        dataclasses.replace(world.desk(), ledger=interfering).answer(asked())
+    undo[0]()
+    assert world.desk().estimate(asked()).charges == "nothing"
+    assert world.desk("board").estimate(asked()).charges == "grant-and-cap"
+    spent = world.spent()
+    assert world.desk().answer(asked()).charged
+    assert world.spent() == spent
+
+
+def test_an_estimate_says_that_anothers_answer_is_not_charged_to_the_cap(world: World) -> None:
+    world.desk().answer(asked())
+    world.desk().answer(asked(epsilon=1.9))
+    told = world.desk("board").estimate(asked())
+    assert (told.charges, told.allowed) == ("grant", True)
+    refused = world.desk("board").estimate(asked(epsilon=0.9))
+    assert (refused.charges, refused.allowed) == ("grant-and-cap", False)  # the cap is spent
+    costly = world.desk("board").estimate(asked(epsilon=1.9))
+    assert costly.charges == "grant"
+    assert "The grant holds too little" in (costly.years[0].refusal or "")
+    assert world.desk("board").answer(asked()).charged
+    assert world.desk("board").estimate(asked()).charges == "nothing"
 
 
 def test_a_cap_past_its_last_day_refuses_all_but_what_was_answered(world: World) -> None:
@@ -235,6 +283,52 @@ def test_an_id_is_made_up_where_none_is_given(world: World) -> None:
     assert len(first.request_id) == 36
 
 
+def test_question_and_price_of_an_answer_are_read_without_its_rows(world: World) -> None:
+    answered = world.desk().answer(asked(filter={"kind": ["early|late"]}))
+    content = answered.content
+    content["question"]["filter"] = {"module": ['A,"rows":[', "Ü"], "rows": [1]}
+    body = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    rows_begin = body.rindex(',"rows":[') + len(',"rows":[')
+    told = told_before_rows(f"{body[:rows_begin]}never read".encode())
+    assert set(content) - set(told) == {"rows", "title"}
+    assert told == {name: content[name] for name in told}
+    assert told["rho_units"] == str(answered.cost.units)
+
+
+def test_an_id_is_not_for_another_epsilon_on_a_new_snapshot_either(world: World) -> None:
+    cost = world.desk().answer(asked(epsilon=0.1), request_id="r1").cost.units
+    world.version = 2
+    world.write()
+    assert world.desk().recorded(asked(epsilon=0.9), request_id="r1") is None
+    with pytest.raises(RequestIdReused):
+        world.desk().answer(asked(epsilon=0.9), request_id="r1")
+    assert world.spent() == cost
+
+
+def test_a_retry_is_answered_though_grant_and_snapshot_are_gone(world: World) -> None:
+    first = world.desk().answer(asked(), request_id="r1")
+    caps = Caps(caps=tuple(cap(2.1, year=year) for year in YEARS))
+    world.journal.adopt(Declared({}, caps))
+
+    def missing(view: View, year: str) -> Snapshot:
+        raise SnapshotError(f"view {view.name} was declared anew since its snapshot of {year}")
+
+    desk = dataclasses.replace(world.desk(), snapshot_of=missing)
+    again = desk.answer(asked(), request_id="r1")
+    assert (again.body, again.charged, again.cost) == (first.body, False, first.cost)
+    assert desk.recorded(asked(), request_id="r1") == again
+    with pytest.raises(GrantMissing):
+        desk.answer(asked(epsilon=0.9), request_id="r1")
+    with pytest.raises(GrantMissing):
+        desk.answer(asked(), request_id="r2")
+    with pytest.raises(RequestError, match="1999/00"):
+        desk.answer(asked(academic_years=[FIRST, "1999/00"]), request_id="r1")
+    with pytest.raises(GrantMissing):
+        dataclasses.replace(world.desk("board"), snapshot_of=missing).answer(
+            asked(), request_id="r1"
+        )
+
+
 # Rows are read after the debit, and before the record
 
 
@@ -255,33 +349,64 @@ def test_rows_are_read_only_under_a_debit_that_stands(world: World) -> None:
     assert world.spent() > 0
 
 
+def test_the_least_epsilon_that_a_refusal_names_buys_an_answer(world: World) -> None:
+    with pytest.raises(RequestError, match="too small") as refusal:
+        world.desk().answer(asked(epsilon=1e-9))
+    least = float(str(refusal.value).split("offer ")[1].split(" ")[0])
+    assert world.desk().answer(asked(epsilon=least)).charged
+
+
 # Failures after the debit
 
 
 def test_a_release_that_fails_leaves_the_debit_and_its_id_may_retry(world: World) -> None:
-    away = world.place / "away"
-    interfering = Interfering(world.journal, lambda: world.path(FIRST).rename(away))
+    undo: list[Callable[[], object]] = []
+    interfering = Interfering(world.journal, lambda: undo.append(world.seal()))
     with pytest.raises(ReleaseFailed, match="asking again with the same request id is free"):
         dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
     spent = world.spent()
     assert spent > 0
-    away.rename(world.path(FIRST))
+    undo[0]()
     answered = world.desk().answer(asked(), request_id="r1")
     assert answered.cost.units == world.spent() == spent
 
 
 def test_a_failed_question_is_another_one_on_a_new_snapshot(world: World) -> None:
     # Noise for other rows is not what the debit paid for; the budget is lost, privacy is not.
-    interfering = Interfering(world.journal, world.path(FIRST).unlink)
-    with pytest.raises(ReleaseFailed):
+    interfering = Interfering(world.journal, world.seal)
+    with pytest.raises(ReleaseFailed, match="until the snapshot is built anew"):
         dataclasses.replace(world.desk(), ledger=interfering).answer(asked(), request_id="r1")
     spent = world.spent()
     world.version = 2
     world.write()
-    with pytest.raises(RequestIdReused):
+    with pytest.raises(RequestIdReused, match=r"never answered.* what was charged is lost; under"):
         world.desk().answer(asked(), request_id="r1")
+    with pytest.raises(RequestIdReused, match="stands for another question; use a new one"):
+        world.desk().answer(asked(epsilon=0.1), request_id="r1")
+    with pytest.raises(RequestIdReused, match="stands for another question; use a new one"):
+        world.desk("board").answer(asked(), request_id="r1")
     assert world.spent() == spent
+    assert world.spent("board") == 0
     assert world.desk().answer(asked(), request_id="r2").charged
+
+
+def test_a_snapshot_replaced_between_debit_and_reading_is_still_read(world: World) -> None:
+    old = world.path(FIRST)
+
+    def built_anew() -> None:
+        world.version = 2
+        world.write()
+        old.unlink()
+
+    interfering = Interfering(world.journal, built_anew)
+    desk = dataclasses.replace(world.desk(), ledger=interfering)
+    first = desk.answer(asked(), request_id="r1")
+    assert first.charged
+    assert first.content["question"]["snapshots"] == ["activity@2013/14#v1"]
+    assert not old.exists()
+    again = world.desk().answer(asked(), request_id="r1")
+    assert (again.body, again.charged) == (first.body, False)
+    assert world.spent() == world.spent(None) == first.cost.units
 
 
 def test_of_two_that_race_both_tell_the_first_ones_bytes(world: World) -> None:
@@ -302,7 +427,7 @@ def test_a_snapshot_that_is_gone_or_does_not_fit_is_refused_before_the_debit(wor
         world.desk().answer(asked())
     assert "canary" not in str(refusal.value)
     world.path(FIRST).unlink()
-    with pytest.raises(RequestError):
+    with pytest.raises(SnapshotError, match="nothing was charged, ask again"):
         world.desk().answer(asked())
     assert world.spent() == 0
 
@@ -324,7 +449,7 @@ def test_a_missing_snapshot_is_told_before_the_debit(world: World) -> None:
         ({"view": "grades"}, "no view 'grades'; declared are activity"),
         ({"academic_years": ["1999/00"]}, "academic year '1999/00' is not in view activity"),
         ({"group_by": ["postcode"]}, "'postcode' is no dimension"),
-        ({"epsilon": 1e-9}, "too small"),
+        ({"epsilon": 1e-9}, "epsilon 1e-09 is too small to buy any answer; offer 9.4e-07 or more"),
     ],
 )
 def test_what_is_not_declared_is_refused_and_charges_nothing(

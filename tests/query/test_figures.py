@@ -12,12 +12,16 @@ from dpanalytics.query.request import parse_question
 from tests.query.worlds import A_FEW, UNHURRIED, VIEW, metrics
 
 
-def figures(*asked: dict[str, Any], group_by: tuple[str, ...] = ()) -> tuple[Figure, ...]:
+def figures(
+    *asked: dict[str, Any],
+    group_by: tuple[str, ...] = (),
+    kept: dict[str, tuple[str, ...]] | None = None,
+) -> tuple[Figure, ...]:
     question = parse_question(
         {"view": "activity", "academic_years": ["2013/14"], "purpose": "quality-review"}
         | {"metrics": list(asked), "epsilon": 1}
     )
-    return figures_of(question.metrics, VIEW, group_by)
+    return figures_of(question.metrics, VIEW, group_by, kept=kept or {})
 
 
 def figure(**asked: Any) -> Figure:
@@ -121,6 +125,41 @@ def test_steps_of_a_quantile_tile_its_bounds(
     assert len(found.table.items) == steps
     assert found.edges[0] == -0.5
     assert found.edges[-2:] == last_edges
+
+
+def test_a_quantile_is_headed_in_the_measures_unit_and_keeps_its_name_in_the_journal() -> None:
+    found = figure(metric="quantile", measure="score", levels=[0.5], step=1)
+    assert found.name == "quantile(score: 0.5; 1.0 to 10.0 by 1.0)"
+    assert found.key == "quantile(score: 0.5; 1.0 to 10.0 by 10)"
+    whole = figure(metric="quantile", measure="clicks", levels=[0.5], step=2)
+    assert whole.name == whole.key == "quantile(clicks: 0.5; 0 to 30 by 2)"
+
+
+@pytest.mark.parametrize(
+    ("where", "kept", "share"),
+    [
+        ({"kind": ["late"]}, {"kind": ("late",)}, 1),
+        ({"kind": ["late", "early"]}, {"kind": ("late",)}, 1),
+        ({"kind": ["late"]}, {"kind": ("early",)}, 0),
+        ({"kind": ["late"], "band": ["55<="]}, {"kind": ("early",)}, 0),
+        ({"kind": ["late"], "band": ["55<="]}, {"kind": ("late",), "band": ("55<=",)}, 1),
+        ({"kind": ["late"], "band": ["55<="]}, {"kind": ("late",)}, None),
+        ({"kind": ["late"]}, {"kind": ("late", "early")}, None),
+        ({"kind": ["late"]}, {"band": ("55<=",)}, None),
+        ({"academic_year": ["2013/14"]}, {"academic_year": ("2013/14",)}, 1),
+    ],
+)
+def test_a_share_that_the_question_decides_by_itself_is_refused(
+    where: dict[str, Any], kept: dict[str, tuple[str, ...]], share: int | None
+) -> None:
+    asked = {"metric": "rate", "where": where}
+    if share is None:
+        assert figures(asked, kept=kept)
+        return
+    with pytest.raises(RequestError, match=f"so the share is always {share}"):
+        figures(asked, kept=kept)
+    # A share of who has a value of a measure is another matter.
+    assert figures({"metric": "rate", "measure": "score", "at_least": 5}, kept=kept)
 
 
 @A_FEW

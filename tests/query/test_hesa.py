@@ -98,11 +98,38 @@ def test_what_is_not_shown_has_no_margin_either() -> None:
     assert {shown[f] for f in ("estimate", "margin", "low", "high")} == {NOT_SHOWN}
 
 
+@UNHURRIED
+@given(
+    st.sampled_from(["students", "histogram(week)", "sum(clicks)"]),
+    st.integers(-1000, 10**6) | st.floats(-1e6, 1e6),
+    st.integers(1, 1000) | st.floats(0.5, 1e4),
+)
+def test_the_ends_hold_the_interval_and_tell_no_more_than_the_rounded_figure(
+    metric: str, estimate: float, margin: float
+) -> None:
+    ends = {"margin": margin, "low": estimate - margin, "high": estimate + margin}
+    ((shown),) = for_publication([row(metric, estimate, **ends)], dimensions=[])
+    assert shown["low"] % 5 == shown["high"] % 5 == 0
+    assert shown["high"] >= ends["high"]
+    least = -math.inf if metric == "sum(clicks)" else 0
+    assert least <= shown["low"] <= max(least, ends["low"])
+    # Of an estimate that rounds to the same, the same is told.
+    other = {"margin": margin, "low": 0, "high": 0}
+    ((again),) = for_publication([row(metric, shown["estimate"], **other)], dimensions=[])
+    assert again == shown
+
+
+def test_what_is_rounded_can_not_be_read_back_from_its_ends() -> None:
+    told = {"margin": 59, "low": 70, "high": 188}
+    (shown,) = for_publication([row("students", 129, **told)], dimensions=[])
+    assert [shown[f] for f in ("estimate", "margin", "low", "high")] == [130, 59, 65, 195]
+
+
 def test_totals_are_added_first_and_rounded_after() -> None:
     rows = [row("students", 2.4, group={"module": m}) for m in ("AAA", "BBB", "CCC")]
     published = for_publication(rows, dimensions=["module"])
     assert [r["estimate"] for r in published] == [0, 0, 0, 5]
-    assert published[-1]["group"] == {"module": "Total"}
+    assert published[-1]["group"] == {"module": "Total of the rows"}
 
 
 def test_totals_count_noise_below_0_too() -> None:
@@ -117,7 +144,9 @@ def test_items_have_totals_of_their_own_and_shares_have_none() -> None:
         for item in ("1", "2")
     ] + [row("rate(kind=late)", 0.5, students=100)]
     totals = [
-        r for r in for_publication(rows, dimensions=["module"]) if "Total" in r["group"].values()
+        r
+        for r in for_publication(rows, dimensions=["module"])
+        if "Total of the rows" in r["group"].values()
     ]
     assert [(r["item"], r["estimate"]) for r in totals] == [("1", 20), ("2", 20)]
 
@@ -136,7 +165,9 @@ def test_totals_are_near_the_sum_of_what_was_given(pairs: list[tuple[str, int]])
     for metric in {metric for metric, _ in pairs}:
         exact = sum(value for m, value in pairs if m == metric)
         total = next(
-            r for r in published if r["metric"] == metric and r["group"] == {"module": "Total"}
+            r
+            for r in published
+            if r["metric"] == metric and r["group"] == {"module": "Total of the rows"}
         )
         assert abs(total["estimate"] - (max(0, exact) if metric == "students" else exact)) <= 2.5
 

@@ -206,7 +206,8 @@ def test_a_margin_too_fine_is_refused(metric: Row) -> None:
 @pytest.mark.parametrize("measure", ["clicks", "score"])
 def test_a_margin_wider_than_all_numbers_costs_next_to_nothing(measure: str) -> None:
     for kind in ("sum", "mean", "quantile"):
-        metric = {"metric": kind, "measure": measure, "margin": 1e12}
+        margin = 0.999 if kind == "quantile" else 1e12  # a share of the students is below 1
+        metric = {"metric": kind, "measure": measure, "margin": margin}
         question = BASE | {"metrics": [metric], "reference_group": 10**8}
         plan = plan_of(question, offered=None)
         assert 1 <= plan.cost.units < 1000
@@ -283,3 +284,42 @@ def test_planning_opens_no_snapshot() -> None:
     plan = plan_of(BASE | {"metrics": metrics, "epsilon": 1})
     assert plan.digest
     assert math.isfinite(asked_and_expected(plan, 500)["students"][1])
+
+
+def test_an_answer_that_would_be_too_long_is_refused_before_it_is_charged() -> None:
+    values = [str(n) for n in range(100)]
+    both = VIEW.model_dump() | {
+        "grain": ["module", "a", "b"],
+        "dimensions": [
+            *VIEW.model_dump()["dimensions"],
+            *({"name": name, "title": name, "values": values} for name in ("a", "b")),
+        ],
+        "contributions": [{"by": ["module", "week", "kind", "a", "b"], "groups": 3}],
+    }
+    view = View.model_validate(both)
+    asked = BASE | {"group_by": ["a", "b"], "epsilon": 1.0}
+
+    def rows(*metrics: Row, **change: Any) -> int:
+        question = parse_question(asked | {"metrics": [*metrics]} | change)
+        plan = plan_query(question, view, sealed(), offered=Rho(10**11))
+        quantiles = {f.table for f in plan.figures if f.metric.metric == "quantile"}
+        return sum(
+            plan.groups if f.table in quantiles else plan.release_of(f).mechanism.sums.keys.height
+            for f in plan.figures
+        )
+
+    students = {"metric": "students"}
+    mean = {"metric": "mean", "measure": "clicks"}
+    assert rows(students, mean) == 20_000
+    message = (
+        r"would have 30000 rows, one for each group, metric and item; at most 20000 .* filter, or"
+    )
+    with pytest.raises(RequestError, match=message):
+        rows(students, mean, {"metric": "sum", "measure": "clicks"})
+    with pytest.raises(RequestError, match="would have 30000 rows"):
+        rows({"metric": "histogram", "dimension": "module"})
+    assert rows({"metric": "histogram", "dimension": "module"}, filter={"a": values[:50]}) == 15_000
+    levels = {"metric": "quantile", "measure": "passed", "levels": [0.1, 0.2, 0.5]}
+    with pytest.raises(RequestError, match="would have 30000 rows"):
+        rows(levels)
+    assert rows(levels | {"levels": [0.5]}) == 10_000

@@ -186,7 +186,48 @@ def test_hostile_text_is_refused_in_few_words(text: str | bytes) -> None:
         ({"filter": {"colour": ["red"]}}, "it has academic_year, module, week, kind, band"),
         ({"filter": {"module": ["ZZZ"]}}, "allowed: AAA, BBB, CCC"),
         ({"filter": {"module": []}}, "keeps no value"),
-        ({"filter": {"module": {"from": "CCC", "to": "AAA"}}}, "keeps no value"),
+        (
+            {"filter": {"module": {"from": "CCC", "to": "AAA"}}},
+            "filter 'module': from 'CCC' must not come after to 'AAA'",
+        ),
+        (
+            {"filter": {"module": "AAA"}},
+            'filter.module: give a list of values, or a span {"from": ..., "to": ...} (got ',
+        ),
+        ({"filter": {"module": {"from": "AAA"}}}, "refused: filter.module.to: field required"),
+        (
+            {"filter": {"module": {"from": "AAA", "to": "BBB", "step": 2}}},
+            "filter.module.step: no such field; allowed are from, to",
+        ),
+        ({"filter": {"module": [None]}}, "refused: filter.module.0: "),
+        (
+            {"groupby": ["week"]},
+            "groupby: no such field; allowed are view, academic_years, purpose, filter, group_by, ",
+        ),
+        (
+            {"metrics": [{"metric": "students", "mesure": "clicks"}]},
+            "metrics.0.students.mesure: no such field; allowed are metric, margin",
+        ),
+        (
+            {"metrics": [{"metric": "rate", "where": {"kind": {"from": "early"}}}]},
+            "refused: metrics.0.rate.where.kind.to: field required",
+        ),
+        (
+            {"metrics": [{"metric": "rate", "where": {"kind": ["late"]}, "margin": 2}]},
+            "metrics.0.rate.margin: a margin of a share is below 1: 0.02 is 2 percentage points",
+        ),
+        (
+            {"metrics": [{"metric": "quantile", "measure": "clicks", "margin": 1}]},
+            "a margin of a share is below 1",
+        ),
+        (
+            {"metrics": [{"metric": "rate", "measure": "clicks", "at_least": 1.5, "at_most": 1.7}]},
+            "no value of clicks lies from 1.5 to 1.7; it is measured in steps of 1",
+        ),
+        (
+            {"metrics": [{"metric": "rate", "where": {"academic_year": ["2013/14"]}}]},
+            "so the share is always 1",
+        ),
         ({"filter": {"academic_year": ["2014/15"]}}, "none of the years"),
         ({"group_by": ["colour"]}, "'colour'"),
         ({"group_by": ["week", "week"]}, "once"),
@@ -197,6 +238,13 @@ def test_hostile_text_is_refused_in_few_words(text: str | bytes) -> None:
 )
 def test_a_fault_is_named_with_what_is_allowed(change: dict[str, Any], says: str) -> None:
     assert says in refused(GOOD | change)
+
+
+def test_what_follows_from_a_fault_is_not_told_beside_it() -> None:
+    told = refused(GOOD | {"metrics": [{"metric": "median"}]})
+    assert "at least 1 item" not in told
+    assert "at least 1 item" in refused(GOOD | {"metrics": []})
+    assert "at least 1 item" in refused(GOOD | {"metrics": [], "filter": {"week": 3}})
 
 
 @given(questions(), st.randoms(use_true_random=False))

@@ -63,11 +63,24 @@ def test_the_table_for_publication_is_rounded_and_has_totals() -> None:
     heads, lines = wide(ANSWER, hesa=True)
     assert lines[0][1] == "100 ± 4"
     assert lines[1][1:4] == ["0 ± 4 ?", "..", ".."]
-    assert lines[2][0] == "Total"
+    assert lines[2][0] == "Total of the rows"
     assert lines[2][heads.index("students")] == "100"
+    assert lines[2][heads.index("mean(score)")] == ""
     frame = to_hesa_frame(ANSWER)
+    assert frame["swamped"].to_list() == [False, True, False, None, False, None, False, None, None]
     assert frame.filter(metric="mean(score)", module="BBB")["estimate"].to_list() == [".."]
-    assert frame.filter(module="Total", metric="students")["estimate"].to_list() == ["100"]
+    assert frame.filter(module="Total of the rows", metric="students")["estimate"].to_list() == [
+        "100"
+    ]
+
+
+def test_the_total_of_a_sum_is_as_whole_as_the_sums_beside_it() -> None:
+    rows = [
+        row({"module": m}, "sum(clicks)", v, unit="clicks")
+        for m, v in (("AAA", 65.4), ("BBB", 129))
+    ]
+    _, lines = wide(content(rows, ["module"]), hesa=True)
+    assert [line[1] for line in lines] == ["65 ± 4", "130 ± 4", "195"]
 
 
 def test_an_answer_without_groups_is_one_line() -> None:

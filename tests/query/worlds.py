@@ -1,7 +1,8 @@
 """Small worlds to ask about: a view, fake snapshots that obey its limits, and questions."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,10 @@ class FakeSnapshot:
     def scan(self) -> pl.LazyFrame:
         return pl.LazyFrame(list(self.rows), schema=schema_of(self.view), orient="row")
 
+    @contextmanager
+    def held(self) -> Iterator["FakeSnapshot"]:
+        yield self
+
 
 @dataclass(frozen=True)
 class SealedSnapshot:
@@ -83,6 +88,11 @@ class SealedSnapshot:
 
     def scan(self) -> pl.LazyFrame:
         raise AssertionError("rows were read")
+
+    @contextmanager
+    def held(self) -> Iterator["SealedSnapshot"]:
+        raise AssertionError("rows were opened")
+        yield self
 
 
 def schema_of(view: View) -> pl.Schema:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,6 +69,21 @@ def test_an_old_version_is_read_on_by_whoever_holds_it(store):
         assert store.prune("activity", YEAR) == (1,)
         assert pl.read_parquet(file).item() == 1
     assert store.versions("activity", YEAR) == (2,)
+
+
+def test_a_held_version_is_scanned_after_it_was_removed_and_another_after_it(store):
+    first = publish(store, 1)
+    with first.held() as held:
+        second = publish(store, 2)
+        assert store.prune("activity", YEAR) == (1,)
+        assert held.scan().collect().item() == 1
+        assert replace(held, path=first.path) == first
+        with second.held() as other:
+            assert (held.scan().collect().item(), other.scan().collect().item()) == (1, 2)
+    with second.held() as other:  # its file may bear the number that the first one's bore
+        assert other.scan().collect().item() == 2
+    with pytest.raises(SnapshotError, match="nothing was charged, ask again"), first.held():
+        pass
 
 
 def test_pruning_keeps_the_current_version_and_as_many_as_asked(store):

@@ -14,7 +14,7 @@ from pydantic import Field
 from dpanalytics.api.body import Body
 from dpanalytics.ledger.accounts import Account, ReleaseRecord
 from dpanalytics.ledger.loss import epsilon_of
-from dpanalytics.query.answer import Estimate, YearEstimate
+from dpanalytics.query.estimate import Charges, Estimate, YearEstimate
 from dpanalytics.schema.coverage import Coverage
 from dpanalytics.schema.declared import Declarations
 from dpanalytics.schema.view import ACADEMIC_YEAR, Dimension, Measure
@@ -228,7 +228,14 @@ class EstimateBody(Body):
     """Price and accuracy of a question; no row was read, and nothing was charged."""
 
     rho_units: Units
-    allowed: bool = Field(description="Whether the budget would allow it now.")
+    allowed: bool = Field(
+        description="Whether it would be answered now: the budget allows it, or it was paid before."
+    )
+    charges: Charges = Field(
+        default="grant-and-cap",
+        description="What asking it now is charged to: nothing where its asker paid before, the "
+        "grant alone where another consumer has the answer.",
+    )
     groups: int = Field(description="Groups in the answer.")
     population: str = Field(description="Who is in the data, in words.")
     coverage: Coverages = Field(default_factory=list)
@@ -242,6 +249,7 @@ def estimate_body(told: Estimate) -> EstimateBody:
     return EstimateBody(
         rho_units=str(told.cost.units),
         allowed=told.allowed,
+        charges=told.charges,
         groups=told.groups,
         population=told.population,
         coverage=_coverage(told.coverage),

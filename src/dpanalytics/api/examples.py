@@ -92,6 +92,7 @@ VIEW: Mapping[str, Any] = {
 ESTIMATE: Mapping[str, Any] = {
     "rho_units": "312500000",
     "allowed": True,
+    "charges": "grant-and-cap",
     "groups": 7,
     "population": "all students on record",
     "reference_group": 500,

@@ -162,7 +162,8 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
         500,
         "Release failed",
         "The answer could not be computed after the debit, which stands.",
-        "Ask again with the same key: free, as long as the snapshot is the same.",
+        "Ask again with the same key: free, as long as the snapshot is the same. Once it is built "
+        "anew, what was charged is lost.",
     ),
     errors.ServiceBusy: Kind(
         503,

@@ -100,7 +100,8 @@ class Client:
         Raises:
             RequestError: the question is malformed; nothing was sent.
             BudgetError: too little is left, or nothing was granted; nothing was charged.
-            ReleaseFailed: the debit stands; asking again with its `request_id` is free.
+            ReleaseFailed: the debit stands; asking again with its `request_id` is free
+                while the snapshot is the same.
             DpAnalyticsError: as `views`.
         """
         return self._run(self._asks.ask(question, request_id))

@@ -50,6 +50,7 @@ def estimate_of(told: Mapping[str, Any]) -> Estimate:
     with reading("an estimate"):
         return Estimate(
             allowed=told["allowed"] is True,
+            charges=str(told.get("charges", "grant-and-cap")),  # older services don't tell
             cost=Cost(int(told["rho_units"])),
             groups=int(told["groups"]),
             population=str(told["population"]),

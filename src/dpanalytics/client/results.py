@@ -246,7 +246,10 @@ class Estimate:
     """Price and accuracy of a question, told without reading a row, and free."""
 
     allowed: bool
-    """Whether the budget would allow the question now."""
+    """Whether it would be answered now: the budget allows it, or it was paid for before."""
+    charges: str
+    """What asking it now is charged to: `nothing` where it was paid for before, `grant` where
+    another consumer has the answer, else `grant-and-cap`."""
     cost: Cost
     """Price for each academic year."""
     groups: int

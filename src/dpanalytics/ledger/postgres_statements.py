@@ -54,6 +54,13 @@ LEFT JOIN ledger.release AS kept
   ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
 WHERE paid.kind = 'debit' AND paid.question = %s AND paid.consumer || '' = %s
 """,
+    payers_of_question="""
+SELECT paid.consumer,
+       coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq) IS NOT NULL
+FROM ledger.entry AS paid
+LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
+WHERE paid.kind = 'debit' AND paid.question = %s
+""",
     debits="""
 SELECT paid.body, written.body
 FROM ledger.entry AS paid

@@ -149,6 +149,14 @@ class Journal(ABC):
             return given if isinstance(given, Recorded) else None
         return None
 
+    def payers(self, question: str) -> Mapping[str, bool]:
+        """Consumers who were charged for a question, and whether the answer to each is recorded.
+
+        The question is named by its digest.
+        """
+        rows = self._rows(self._reads.payers_of_question, question)
+        return {consumer: bool(recorded) for consumer, recorded in rows}
+
     def releases(
         self, *, consumers: frozenset[str] | None, before: int | None, limit: int
     ) -> tuple[ReleaseRecord, ...]:

@@ -25,6 +25,8 @@ class Reads:
     """Debit of a request id: number, text; number and body of the release that stands for it."""
     debit_of_question: str
     """The same, of a question's digest and a consumer."""
+    payers_of_question: str
+    """Consumers of all debits of a question's digest, and whether a release stands for each."""
     debits: str
     """Texts of a debit and of its release; below a number, newest first, at most so many."""
     debits_of: str
@@ -139,6 +141,12 @@ FROM account ORDER BY academic_year, consumer, view
     last_declarations=LAST_DECLARATIONS,
     debit_of_request=DEBIT_OF_REQUEST,
     debit_of_question=DEBIT_OF_QUESTION,
+    payers_of_question="""
+SELECT paid.consumer, coalesce(json_extract(paid.body, '$.repeats'), written.seq) IS NOT NULL
+FROM entry AS paid
+LEFT JOIN entry AS written ON written.kind = 'release' AND written.debit = +paid.seq
+WHERE paid.kind = 'debit' AND paid.question = ?
+""",
     debits="""
 SELECT paid.body, written.body
 FROM entry AS paid

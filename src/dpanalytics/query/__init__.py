@@ -8,6 +8,7 @@
 - `margins.py`: margins of error, derived from the mechanism
 - `release.py`: the one place that reads rows
 - `timing.py`: response time classes, which hold back what reads rows
+- `estimate.py`: what a question would cost, and what the budget would say
 - `answer.py`: the journey, estimate and answer
 - `coverage.py`: what share of the students a view speaks of, asked and read back
 - `hesa.py`: rounding and suppression for publication, on noisy values

@@ -4,11 +4,10 @@
 """
 
 import json
-import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Protocol, Self
 
 from dpanalytics.errors import (
@@ -16,13 +15,20 @@ from dpanalytics.errors import (
     GrantMissing,
     PurposeRefused,
     RequestError,
+    RequestIdReused,
     SnapshotError,
 )
-from dpanalytics.ledger.accounts import shortest
-from dpanalytics.ledger.journal import Account, Debit, Recorded, Ticket
+from dpanalytics.ledger.journal import Account, Debit, Recorded, ReleaseRecord, Ticket
 from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
-from dpanalytics.query.plan import Plan, Planner, expected_margin
-from dpanalytics.query.release import checked_rows, release
+from dpanalytics.query.estimate import (
+    Estimate,
+    charges_of,
+    estimate_of,
+    times_wider,
+    what_that_buys,
+)
+from dpanalytics.query.plan import Plan, Planner
+from dpanalytics.query.release import checked_rows, release, told_before_rows, within_reach
 from dpanalytics.query.request import Question
 from dpanalytics.query.timing import at_once
 from dpanalytics.schema.budget import Consumer
@@ -36,7 +42,10 @@ class Ledger(Protocol):
     """What a question needs of the journal."""
 
     def accounts(self, consumer: str | None = None) -> tuple[Account, ...]:
-        """Grants of a consumer and all caps."""
+        """Grants of a consumer and all caps, that are in force."""
+
+    def all_accounts(self) -> tuple[Account, ...]:
+        """Grants and caps, those that were withdrawn among them."""
 
     def debit(self, debit: Debit) -> Ticket | Recorded:
         """Charge, durably, or refuse."""
@@ -50,8 +59,23 @@ class Ledger(Protocol):
     def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
         """What `debit` would return for nothing; charges nothing."""
 
+    def release_record(
+        self, request_id: str, *, consumers: frozenset[str] | None
+    ) -> ReleaseRecord | None:
+        """What is told of one question without its answer."""
+
+    def payers(self, question: str) -> Mapping[str, bool]:
+        """Consumers charged for a question, and whether the answer to each is recorded."""
+
     def append(self, kind: str, payload: Mapping[str, Any]) -> int:
         """Write an entry."""
+
+
+LOST = (
+    "the request id was charged for a question that was never answered. If it is this one, its "
+    "snapshot was built anew since, so that answer can't be made any more and what was charged is "
+    "lost; under a new id it is charged again, on the new snapshot"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +93,7 @@ class Answered:
     @classmethod
     def of_record(cls, recorded: Recorded) -> Self:
         """What was recorded before, at no charge."""
-        cost = Rho(int(json.loads(recorded.body)["rho_units"]))
+        cost = Rho(int(told_before_rows(recorded.body)["rho_units"]))
         return cls(recorded.request_id, recorded.body, charged=False, cost=cost)
 
     @property
@@ -79,45 +103,8 @@ class Answered:
         return parsed
 
 
-@dataclass(frozen=True)
-class YearEstimate:
-    """What a question would do to the budget of one academic year."""
-
-    academic_year: str
-    epsilon: float
-    """Cost alone, at the grant's delta."""
-    delta: float
-    share_of_grant: float
-    """Cost as a share of the whole grant; these do add up."""
-    granted: float
-    """Epsilon of the whole grant."""
-    left_before: float
-    """Epsilon of what is left of the grant; as zCDP adds up, these do not subtract."""
-    left_after: float | None
-    """None where the grant holds too little."""
-    refusal: str | None
-    """Why the question would be refused now, in words; None where it would not."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Price and accuracy of a question, told without reading a row."""
-
-    cost: Rho
-    margins: Mapping[str, tuple[float, str]]
-    """Per metric: margin of error to expect at 95 per cent, and what it is of."""
-    years: tuple[YearEstimate, ...]
-    groups: int
-    """Number of groups in the answer."""
-    reference_group: int
-    population: str
-    coverage: tuple[Coverage, ...] = ()
-    """What share of the students of each year is in the data; empty where all are."""
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the budget would allow the question now."""
-        return all(year.refusal is None for year in self.years)
+def always_open(_: View, __: Sequence[str]) -> None:
+    """Of views without special category data: what was answered may always be told again."""
 
 
 def nobody_left_out(_: str, __: Sequence[str]) -> tuple[Coverage, ...]:
@@ -133,6 +120,8 @@ class Desk:
     views: Mapping[str, View]
     snapshot_of: Callable[[View, str], Snapshot]
     """The current snapshot of a view and academic year; SnapshotError where there is none."""
+    check_open: Callable[[View, Sequence[str]], None]
+    """Raises SnapshotError where not even a recorded answer of a view may be told now."""
     ledger: Ledger
     planner: Planner
     clock: Callable[[], datetime]
@@ -151,18 +140,13 @@ class Desk:
         self._check_purpose(question)
         plan, grants = self._plan(question)
         caps = {a.academic_year: a for a in self.ledger.accounts() if a.kind == "cap"}
-        today = self.clock().date()
-        return Estimate(
-            cost=plan.cost,
-            margins={
-                figure.key: _margin_in_words(plan, figure.key, question.reference_group)
-                for figure in plan.figures
-            },
-            years=tuple(_year(g, caps.get(g.academic_year), plan.cost, today) for g in grants),
-            groups=max(r.mechanism.sums.keys.height for r in plan.releases),
+        return estimate_of(
+            plan,
+            [(grant, caps.get(grant.academic_year)) for grant in grants],
+            charges=charges_of(self.ledger.payers(plan.digest), asker=self.consumer.consumer),
             reference_group=question.reference_group,
-            population=plan.snapshots[0].population,
             coverage=self.coverage_of(plan.view.name, plan.academic_years),
+            today=self.clock().date(),
         )
 
     def answer(self, question: Question, *, request_id: str | None = None) -> Answered:
@@ -176,27 +160,33 @@ class Desk:
             RequestError: the question names what is not declared, or can't be answered.
             SnapshotError: a year has no snapshot of the view as it is declared.
             GrantMissing, GrantExpired, BudgetExceeded: nothing was charged.
-            RequestIdReused: the id belongs to another question.
-            ReleaseFailed: the debit stands; the same request id may retry.
+            RequestIdReused: the id belongs to another question; or to this one, which failed on
+                snapshots that are gone: its debit is lost.
+            ReleaseFailed: the debit stands; the same request id may retry on the same snapshots.
         """
         if request_id is None:
             request_id = str(uuid.uuid4())
         # 1. Refuse by purpose before anything else is looked at.
         self._check_purpose(question)
-        # 2. Compile to OpenDP measurements and read their price; no row is touched.
+        # 2. What is recorded under the id is told, whatever has become of grant and snapshots, but
+        #    for views that no case opens.
+        if (known := self._known(request_id, question)) is not None:
+            return known
+        # 3. Compile to OpenDP measurements and read their price; no row is touched.
         plan, _ = self._plan(question)
-        if (repeated := self._stored(request_id, plan)) is not None:
-            return repeated
-        rows = checked_rows(plan)
         coverage = self.coverage_of(plan.view.name, plan.academic_years)
-        # 3. Commit the debit. What fails after this costs budget, never privacy.
-        debited = self._debit(request_id, plan, question.purpose)
-        if isinstance(debited, Recorded):
-            return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
-        # 4. Read rows and draw noise, once, under the ticket. Held back before anything is written:
-        #    the journal's clock, and whoever looks for the release, must not learn the true time.
-        body = self.hold_back(lambda: release(plan, debited, rows, coverage=coverage))
-        # 5. Record before anybody sees; where two raced, both return the first one's bytes.
+        # 4. Open what will be read: a snapshot that is replaced from here on is still read whole.
+        with within_reach(plan) as held:
+            rows = checked_rows(held)
+            # 5. Commit the debit. What fails after this costs budget, never privacy.
+            debited = self._debit(request_id, plan, question.purpose)
+            if isinstance(debited, Recorded):
+                return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
+            # 6. Read rows and draw noise, once, under the ticket. Held back before anything is
+            #    written: the journal's clock, and whoever looks for the release, must not learn the
+            #    true time.
+            body = self.hold_back(lambda: release(plan, debited, rows, coverage=coverage))
+        # 7. Record before anybody sees; where two raced, both return the first one's bytes.
         recorded = self.ledger.record(debited, body)
         return Answered(recorded.request_id, recorded.body, recorded.charged, plan.cost)
 
@@ -209,9 +199,9 @@ class Desk:
             PurposeRefused, RequestError, SnapshotError, GrantMissing: as `answer`.
         """
         self._check_purpose(question)
-        plan, _ = self._plan(question)
-        if (known := self._stored(request_id, plan)) is not None:
+        if (known := self._known(request_id, question)) is not None:
             return known
+        plan, _ = self._plan(question)
         consumer = self.consumer.consumer
         found = self.ledger.repeated(request_id, question=plan.digest, consumer=consumer)
         return Answered.of_record(found) if found is not None else None
@@ -249,19 +239,17 @@ class Desk:
                 f"it has {', '.join(view.academic_years)}"
             )
         grants = self._grants(question, view)
-        offered = None
-        if question.epsilon is not None:
-            offered = min(offer_of(question.epsilon, grant.delta) for grant in grants)
         snapshots = [self.snapshot_of(view, year) for year in sorted(set(question.academic_years))]
         if not snapshots:
             raise SnapshotError(f"view {view.name} has no snapshot")
+        offered = _offer(question, grants)
         return self.planner.plan(question, view, snapshots, offered=offered), grants
 
     def _grants(self, question: Question, view: View) -> tuple[Account, ...]:
         held = {
             account.academic_year: account
             for account in self.ledger.accounts(self.consumer.consumer)
-            if account.kind == "grant" and account.view == view.name
+            if self._pays(account, question)
         }
         wanted = sorted(set(question.academic_years))
         if missing := [year for year in wanted if year not in held]:
@@ -271,21 +259,36 @@ class Desk:
             )
         return tuple(held[year] for year in wanted)
 
-    def _stored(self, request_id: str, plan: Plan) -> Answered | None:
-        """The answer recorded under this id, if to this question, on whatever snapshot it was.
+    def _pays(self, account: Account, question: Question) -> bool:
+        """Whether it is a grant of the consumer's for a year of the question."""
+        own = (account.consumer, account.view) == (self.consumer.consumer, question.view)
+        return own and account.academic_year in question.academic_years
 
-        On the same snapshots the noise must be the same too: it tells a question that offers one
-        epsilon from the same one offering another.
+    def _known(self, request_id: str, question: Question) -> Answered | None:
+        """The answer recorded under this id, if to this question, on whatever snapshots it was.
+
+        The noise must be the same: it tells a question that offers one epsilon from the same one
+        offering another. Snapshots and grants need not stand any more, nor is there a need to know
+        more of the answer than what comes before its rows.
         """
         recorded = self.ledger.stored(request_id, self.consumer.consumer)
-        if recorded is None:
+        view = self.views.get(question.view)
+        if recorded is None or view is None:
             return None
-        content = json.loads(recorded.body)
-        before = content["question"]
-        differing = {name for name, value in plan.canonical.items() if before[name] != value}
-        if differing - {"snapshots", "noise"} or differing == {"noise"}:
+        if not set(question.academic_years) <= set(view.academic_years):
+            return None
+        held = [a for a in self.ledger.all_accounts() if self._pays(a, question)]
+        offered = _offer(question, held)
+        if offered is None and question.epsilon is not None:
+            return None
+        asked = self.planner.plan(question, view, (), offered=offered).canonical
+        before = told_before_rows(recorded.body)
+        if any(before["question"][n] != asked[n] for n in asked.keys() - {"snapshots"}):
             return None  # the debit refuses the id
-        return Answered.of_record(recorded)
+        self.check_open(view, asked["academic_years"])
+        return Answered(
+            recorded.request_id, recorded.body, charged=False, cost=Rho(int(before["rho_units"]))
+        )
 
     def _debit(self, request_id: str, plan: Plan, purpose: str) -> Ticket | Recorded:
         try:
@@ -302,64 +305,39 @@ class Desk:
             raise RequestError(str(refusal)) from None
         try:
             return self.ledger.debit(debit)
+        except RequestIdReused:
+            if self._is_lost(debit):
+                raise RequestIdReused(LOST) from None
+            raise
         except BudgetExceeded as refusal:
             raise BudgetExceeded(
-                f"{refusal} {_what_that_buys(plan.cost, refusal.left_units)}",
+                f"{refusal} {what_that_buys(plan.cost, refusal.left_units)}",
                 left_units=refusal.left_units,
-                wider=_times_wider(plan.cost, refusal.left_units),
+                wider=times_wider(plan.cost, refusal.left_units),
             ) from None
 
-
-def _what_that_buys(cost: Rho, left_units: int) -> str:
-    """What accuracy the rest of a budget buys for the same question."""
-    wider = _times_wider(cost, left_units)
-    if wider is None:
-        return "Nothing is left."
-    return f"What is left buys this question with margins {wider:,.1f} times as wide."
-
-
-def _times_wider(cost: Rho, left_units: int) -> float | None:
-    """How much wider margins must be to cost no more than what is left, to a tenth upwards.
-
-    Loss falls with their square.
-    """
-    return math.ceil(10 * math.sqrt(cost.units / left_units)) / 10 if left_units else None
+    def _is_lost(self, debit: Debit) -> bool:
+        """Whether the id was charged for what may be this question, on snapshots that are gone."""
+        own = frozenset({debit.consumer})
+        before = self.ledger.release_record(debit.request_id, consumers=own)
+        return (
+            before is not None
+            and before.released_at is None
+            and (before.view, before.academic_years) == (debit.view, debit.academic_years)
+            and before.cost == debit.cost
+        )
 
 
-def _margin_in_words(plan: Plan, key: str, reference_group: int) -> tuple[float, str]:
-    figure = next(f for f in plan.figures if f.key == key)
-    margin = expected_margin(figure, plan.release_of(figure), reference_group=reference_group)
-    match figure.metric.metric:
-        case "mean" | "rate":
-            return margin, f"{figure.unit}, at most, in a group of {reference_group} students"
-        case "quantile":
-            return margin, f"share of the students, at most, in a group of {reference_group}"
-        case _:
-            return margin, figure.unit
-
-
-def _year(grant: Account, cap: Account | None, cost: Rho, today: date) -> YearEstimate:
-    return YearEstimate(
-        academic_year=grant.academic_year,
-        epsilon=epsilon_of(cost, grant.delta),
-        delta=grant.delta,
-        share_of_grant=cost.units / grant.cap.units if grant.cap.units else 1.0,
-        granted=grant.epsilon,
-        left_before=epsilon_of(grant.left, grant.delta),
-        left_after=epsilon_of(grant.left.minus(cost), grant.delta) if cost <= grant.left else None,
-        refusal=_refusal(grant, cap, cost, today),
-    )
-
-
-def _refusal(grant: Account, cap: Account | None, cost: Rho, today: date) -> str | None:
-    """What the journal would answer to this debit today; it decides, this foretells."""
-    if grant.valid_until is not None and today > grant.valid_until:
-        return f"The grant was valid until {grant.valid_until}; it must be approved again."
-    if cap is None:
-        return "The year has no cap, so nothing of it may be asked."
-    if cap.valid_until is not None and today > cap.valid_until:
-        return f"The year's cap was valid until {cap.valid_until}; it must be approved again."
-    if (short := shortest((grant, cap), cost)) is None:
+def _offer(question: Question, grants: Sequence[Account]) -> Rho | None:
+    """The most that each academic year may lose; None where the question gives margins."""
+    if question.epsilon is None or not grants:
         return None
-    which = "grant" if short is grant else "year's cap over all consumers"
-    return f"The {which} holds too little. {_what_that_buys(cost, short.left.units)}"
+    offered, delta = min((offer_of(question.epsilon, g.delta), g.delta) for g in grants)
+    # Every measurement costs a unit or more, and each metric has one at most.
+    least = Rho(len(question.metrics) + 1)
+    if offered < least:
+        enough = f"{epsilon_of(least, delta) * 1.06:.1e}"  # two digits err by 5 in 100 at most
+        raise RequestError(
+            f"epsilon {question.epsilon:g} is too small to buy any answer; offer {enough} or more"
+        )
+    return offered

@@ -6,7 +6,7 @@ Pure: a metric and a view in, names and bounds out; `plan.py` adds noise and pri
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
@@ -78,7 +78,7 @@ class Figure:
     """A metric of the question, and the columns that it is read from."""
 
     key: str
-    """The metric in short: the same for every spelling of it."""
+    """The metric in short: the same for every spelling of it. The journal knows questions by it."""
     metric: Metric
     unit: str
     table: Table
@@ -92,6 +92,13 @@ class Figure:
     centre: int = 0
     edges: tuple[float, ...] = ()
     """Edges of the steps of a quantile, in stored units."""
+    heading: str = ""
+    """The key as people read it, where that differs: all numbers in the measure's unit."""
+
+    @property
+    def name(self) -> str:
+        """What estimates and answers call it."""
+        return self.heading or self.key
 
 
 def group_columns(names: Sequence[str], view: View) -> tuple[str, ...]:
@@ -112,19 +119,29 @@ def group_columns(names: Sequence[str], view: View) -> tuple[str, ...]:
 
 
 def figures_of(
-    metrics: Sequence[Metric], view: View, group_by: tuple[str, ...]
+    metrics: Sequence[Metric],
+    view: View,
+    group_by: tuple[str, ...],
+    *,
+    kept: Mapping[str, tuple[str, ...]],
 ) -> tuple[Figure, ...]:
     """One figure a metric, sorted by key.
 
+    `kept` holds the values that the question's filter and academic years keep.
+
     Raises:
         RequestError: a measure, dimension or value that the view does not declare, bounds or
-            cuts finer than the measure, or the same metric twice.
+            cuts finer than the measure, the same metric twice, or a rate that is 0 or 1 whatever
+            the rows are.
     """
     base = Table(group_by)
     centred = {
         (m.measure, _clip(m, _measure(m.measure, view))) for m in metrics if isinstance(m, Mean)
     }
     figures = sorted((_figure(m, view, base, centred) for m in metrics), key=lambda f: f.key)
+    for figure in figures:
+        if isinstance(figure.metric, Rate) and figure.value.condition:
+            _check_varies(figure, figure.value.condition, kept)
     keys = [figure.key for figure in figures]
     if len(set(keys)) != len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)
@@ -148,6 +165,23 @@ def _figure(
             return _by_cuts(metric, view, base)
         case Quantile():
             return _quantile(metric, view, base)
+
+
+def _check_varies(
+    figure: Figure, condition: Condition, kept: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuse a share that what the question keeps decides by itself."""
+    known = [(set(kept[name]), set(met)) for name, met in condition.where if name in kept]
+    if any(asked.isdisjoint(met) for asked, met in known):
+        share = 0
+    elif known and len(known) == len(condition.where) and all(a <= met for a, met in known):
+        share = 1
+    else:
+        return
+    raise RequestError(
+        f"{shortened(figure.name, 200)}: the question keeps only rows of which that is known, so "
+        f"the share is always {share}"
+    )
 
 
 def _sum_or_mean(
@@ -202,6 +236,12 @@ def _rate(metric: Rate, view: View, base: Table) -> Figure:
             at_least=_stored(metric.at_least, measure, ROUND_CEILING),
             at_most=_stored(metric.at_most, measure, ROUND_FLOOR),
         )
+        least, most = condition.at_least, condition.at_most
+        if least is not None and most is not None and least > most:
+            raise RequestError(
+                f"rate: no value of {measure.name} lies from {metric.at_least} to "
+                f"{metric.at_most}; it is measured in steps of {_shown(1, measure)}"
+            )
         low = "" if condition.at_least is None else f"{_shown(condition.at_least, measure)} <= "
         high = "" if condition.at_most is None else f" <= {_shown(condition.at_most, measure)}"
         spelt = f"{low}{measure.name}{high}"
@@ -257,8 +297,10 @@ def _quantile(metric: Quantile, view: View, base: Table) -> Figure:
         items=tuple(str(start) for start in starts),
     )
     levels = ", ".join(repr(level) for level in sorted(set(metric.levels)))
+    begun = f"quantile({measure.name}: {levels}; {_spelt(clip, measure)} by"
     return Figure(
-        f"quantile({measure.name}: {levels}; {_spelt(clip, measure)} by {step})",
+        # The step is in stored units, so that questions keep the names that the journal has.
+        f"{begun} {step})",
         metric,
         measure.unit,
         table,
@@ -266,6 +308,7 @@ def _quantile(metric: Quantile, view: View, base: Table) -> Figure:
         decimals=measure.decimals,
         clip=clip,
         edges=edges,
+        heading=f"{begun} {_shown(step, measure)})",
     )
 
 

@@ -12,6 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 NOT_SHOWN = ".."
+TOTAL = "Total of the rows"
+"""Of all groups: who is in several of them counts in each, so it is not a number of students."""
 
 LEAST_FOR_SHARE = 22.5
 LEAST_FOR_AVERAGE = 7
@@ -48,8 +50,9 @@ def for_publication(
 
     Shares and averages are judged by the noisy count of students on which they rest, which an
     answer's rows carry as `students`. A row that is not shown has neither estimate nor margin.
-    Sums of a measure are rounded as counts are, but keep their sign. Totals are added first and
-    rounded after.
+    Sums of a measure are rounded as counts are, but keep their sign; the ends of the interval of
+    both are told around the rounded figure, so that they don't tell the one before. Totals are
+    added first and rounded after.
     """
     published: list[dict[str, Any]] = []
     totals: dict[tuple[str, str | None], list[float]] = {}
@@ -57,20 +60,22 @@ def for_publication(
         shown = dict(row)
         kind, estimate, students = row["metric"].split("(")[0], row["estimate"], row["students"]
         if kind in ROUNDED:
-            shown["estimate"] = ROUNDED[kind](estimate)
+            figure, reach = ROUNDED[kind](estimate), _reach(row["margin"])
+            shown |= {"estimate": figure, "low": ROUNDED[kind](figure - reach)}
+            shown["high"] = figure + reach
             totals.setdefault((row["metric"], row["item"]), []).append(estimate)
         elif kind == "rate":
             shown["estimate"] = shown_share(estimate, students)
         else:
             shown["estimate"] = shown_average(estimate, students)
         if shown["estimate"] == NOT_SHOWN:
-            shown |= {"margin": NOT_SHOWN, "low": NOT_SHOWN, "high": NOT_SHOWN}
+            shown |= {"margin": NOT_SHOWN, "low": NOT_SHOWN, "high": NOT_SHOWN, "swamped": None}
         published.append(shown)
     names = list(dimensions)
     if names:
         published += [
             {
-                "group": dict.fromkeys(names, "Total"),
+                "group": dict.fromkeys(names, TOTAL),
                 "metric": metric,
                 "item": item,
                 "unit": next(r["unit"] for r in published if r["metric"] == metric),
@@ -79,8 +84,16 @@ def for_publication(
                 "low": NOT_SHOWN,
                 "high": NOT_SHOWN,
                 "students": None,
-                "swamped": False,
+                "swamped": None,
             }
             for (metric, item), counts in totals.items()
         ]
     return published
+
+
+def _reach(margin: float) -> int:
+    """How far the ends lie from a rounded figure, in fives.
+
+    As many as hold the margin of the figure before, which may be 2.5 further away.
+    """
+    return 5 * math.ceil((Fraction(margin) + Fraction(5, 2)) / 5)

@@ -4,12 +4,13 @@ OpenDP supplies noise, sensitivity and proof; this file makes sure that what it 
 its proof speaks of. The gates (numbers after docs/design/0006-gates.md) are all enforced here,
 when a `NoisySums` is stated or run, so nothing that breaks one ever reaches OpenDP:
 
-1. the key frame's columns are exactly the group-by columns
+1. the key frame's columns are exactly the group-by columns: one, the group's number, made one to
+   one of the values that keys and rows have
 2. the key frame holds no duplicate and no missing key
 3. no column is redefined after contributions are bounded: the plan has group_by and sums only
 4. no plan comes from outside: plans are written here, from names, numbers and keys
 5. contributions are bounded in the snapshot and declared, never truncated here
-6. the declared bound is for exactly the group-by columns; nothing is declared invariant
+6. the declared bound is for exactly that column; nothing is declared invariant
 7. names and dtypes of the rows are checked against the plan before anything is charged
 8. the only expressions are a count and sums of clipped integers
 9. OpenDP's `map` gives the loss of one measurement; the ledger adds up
@@ -200,7 +201,7 @@ def _measurement(sums: NoisySums) -> tuple[Any, Sequence[Bound]]:
         ]
     )
     domain = dp.with_margin(domain, FrameMargin(by=[GROUP], max_length=MAX_ROWS))
-    # Gate 6: exactly the group-by columns, else OpenDP falls back to max_length.
+    # Gate 6: exactly the column that is grouped by, else OpenDP falls back to max_length.
     metric, distance = dp.unit_of(
         contributions=[Bound(by=[GROUP], per_group=1, num_groups=sums.num_groups)]
     )

@@ -12,6 +12,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import cached_property
@@ -48,6 +49,8 @@ EVERYONE = "group(everyone)"
 """Group-by column of a table that groups by nothing; a dimension's name holds no bracket."""
 ITEM = "step(measure)"
 """Group-by column of the steps of a measure."""
+MAX_ANSWER_ROWS = 20_000
+"""Most rows of an answer: some hundred bytes each, so that a body holds a few megabytes at most."""
 WIDEST_SCALE = MAX_SCALE / 10
 """Most noise that a margin asked for ever leads to."""
 TOO_LITTLE = "the epsilon offered is too small to buy any answer; offer more"
@@ -70,6 +73,9 @@ class SnapshotOf(Protocol):
 
     def scan(self) -> pl.LazyFrame:
         """Its rows, not yet read."""
+
+    def held(self) -> AbstractContextManager["SnapshotOf"]:
+        """The same, its rows kept within reach until the end, whatever becomes of it."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,11 @@ class Plan:
     def cost(self) -> Rho:
         """Loss of each student's records of one academic year: the sum over the measurements."""
         return Rho(sum(r.mechanism.rho.units for r in self.releases))
+
+    @property
+    def groups(self) -> int:
+        """Number of groups in the answer."""
+        return _height(_axes(Table(self.group_by), self.view, self.academic_years, self.chosen))
 
     def release_of(self, figure: Figure) -> Release:
         """The release that a figure is read from."""
@@ -148,9 +159,11 @@ def plan_query(
     if not years:
         raise RequestError("the filter on academic_year keeps none of the years asked about")
     group_by = group_columns(question.group_by, view)
-    figures = figures_of(question.metrics, view, group_by)
+    kept = chosen | {ACADEMIC_YEAR: years}
+    figures = figures_of(question.metrics, view, group_by, kept=kept)
     columns = _columns_by_table(figures)
     axes = {table: _axes(table, view, years, chosen) for table in columns}
+    _check_size(figures, axes)
     groups = {
         table: min(max_groups(view, table.group_by, chosen), _height(of_table))
         for table, of_table in axes.items()
@@ -171,8 +184,10 @@ def plan_query(
         )
         for table, of_table in columns.items()
     )
-    kept = sorted((s for s in snapshots if s.academic_year in years), key=lambda s: s.academic_year)
-    plan = Plan(view, years, group_by, chosen, figures, releases, tuple(kept))
+    asked = sorted(
+        (s for s in snapshots if s.academic_year in years), key=lambda s: s.academic_year
+    )
+    plan = Plan(view, years, group_by, chosen, figures, releases, tuple(asked))
     if offered is not None and plan.cost > offered:
         raise RequestError(TOO_LITTLE)
     return plan
@@ -287,7 +302,7 @@ def _scales_of_accuracy(
             least = least_scale(column)
             if scale < least:
                 raise RequestError(
-                    f"{shortened(figure.key, 200)}: margin {figure.metric.margin:g} is finer than "
+                    f"{shortened(figure.name, 200)}: margin {figure.metric.margin:g} is finer than "
                     "this service answers; ask for a wider one, or for larger groups"
                 )
             rounded = max(least, _rounded(min(scale, WIDEST_SCALE), ROUND_FLOOR))
@@ -319,7 +334,7 @@ def _demands(figure: Figure, reference_group: int) -> Iterable[tuple[Column, flo
                 yield figure.value, scale_of_margin(stored)
     except ValueError:
         raise RequestError(
-            f"{shortened(figure.key, 200)}: margin {asked:g} is finer than one unit; ask for a "
+            f"{shortened(figure.name, 200)}: margin {asked:g} is finer than one unit; ask for a "
             "wider one"
         ) from None
 
@@ -355,6 +370,21 @@ def _axes(
             "group by less, or filter"
         )
     return tuple(axes)
+
+
+def _check_size(figures: Iterable[Figure], axes: Mapping[Table, _Axes]) -> None:
+    """Refuse a question whose answer would be too long: every metric has rows of its own."""
+    rows = 0
+    for figure in figures:
+        height = _height(axes[figure.table])
+        if isinstance(figure.metric, Quantile):  # its steps are added up, its levels are told
+            height = height // len(figure.table.items) * len(set(figure.metric.levels))
+        rows += height
+    if rows > MAX_ANSWER_ROWS:
+        raise RequestError(
+            f"the answer would have {rows} rows, one for each group, metric and item; at most "
+            f"{MAX_ANSWER_ROWS} are answered: group by less, filter, or ask fewer metrics at once"
+        )
 
 
 def _height(axes: _Axes) -> int:

@@ -6,6 +6,8 @@ rows by themselves. Everything after OpenDP is arithmetic on noisy numbers.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -81,6 +83,36 @@ def written_down(
         ],
     }
     return json.dumps(answer, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def told_before_rows(body: bytes) -> dict[str, Any]:
+    """What an answer tells before its rows, which need not be read: names stand in their order.
+
+    Among them are its question and its price.
+    """
+    text, value_at = body.decode(), json.JSONDecoder().raw_decode
+    told: dict[str, Any] = {}
+    place = 1  # after the brace
+    while True:
+        name, place = value_at(text, place)
+        if name == "rows":
+            return told
+        told[name], place = value_at(text, place + 1)  # after the colon
+        place += 1  # after the comma
+
+
+@contextmanager
+def within_reach(plan: Plan) -> Iterator[Plan]:
+    """The plan over snapshots whose rows stay within reach, though a newer one may replace them.
+
+    Entered before anything is charged, so that a debit never finds its rows gone.
+
+    Raises:
+        SnapshotError: they are gone already.
+    """
+    with ExitStack() as held:
+        snapshots = tuple(held.enter_context(snapshot.held()) for snapshot in plan.snapshots)
+        yield replace(plan, snapshots=snapshots)
 
 
 def checked_rows(plan: Plan) -> dict[Table, pl.LazyFrame]:
@@ -300,7 +332,7 @@ def _row(
 ) -> dict[str, Any]:
     return {
         "group": dict(group),
-        "metric": figure.key,
+        "metric": figure.name,
         "item": item,
         "unit": figure.unit,
         "estimate": _tidy(found.estimate),

@@ -5,11 +5,20 @@ here and in `plan.py`; no plan, expression or SQL is ever accepted from outside 
 Pure: nothing here reads a file or a row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from dpanalytics.errors import RequestError, RequestMalformed
 from dpanalytics.schema.view import MAX_DOMAIN, View
@@ -21,6 +30,19 @@ LONGEST_MESSAGE = 600
 
 Finite = Annotated[Decimal, Field(allow_inf_nan=False, ge=-(10**9), le=10**9, max_digits=24)]
 Margin = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+
+
+def _is_share(margin: float) -> float:
+    if margin >= 1:
+        raise ValueError("a margin of a share is below 1: 0.02 is 2 percentage points")
+    return margin
+
+
+ShareMargin = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False, json_schema_extra={"exclusiveMaximum": 1}),
+    AfterValidator(_is_share),
+]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -41,7 +63,25 @@ class Span(_Wire):
 Values = Annotated[
     tuple[Annotated[Text, Field(coerce_numbers_to_str=True)], ...], Field(max_length=MAX_DOMAIN)
 ]
-Filter = dict[Text, Span | Values]
+_SPAN, _VALUES = "a span", "a list"
+"""Tags that tell the two apart; pydantic names them in the place of a fault."""
+
+
+def _kind_of_filter(value: object) -> str | None:
+    if isinstance(value, dict | Span):
+        return _SPAN
+    return _VALUES if isinstance(value, list | tuple) else None
+
+
+Kept = Annotated[
+    Annotated[Span, Tag(_SPAN)] | Annotated[Values, Tag(_VALUES)],
+    Discriminator(
+        _kind_of_filter,
+        custom_error_type="kept_values",
+        custom_error_message='give a list of values, or a span {"from": ..., "to": ...}',
+    ),
+]
+Filter = dict[Text, Kept]
 """Dimension to the values that are kept: a list, or a span."""
 
 
@@ -85,7 +125,7 @@ class Rate(_Wire):
     measure: Text | None = None
     at_least: Finite | None = None
     at_most: Finite | None = None
-    margin: Margin | None = None
+    margin: ShareMargin | None = None
     """Accuracy wanted for a group of `reference_group` students, as a share (0.02: 2 points)."""
 
     @model_validator(mode="after")
@@ -111,7 +151,7 @@ class Quantile(_Wire):
     bounds: tuple[Finite, Finite] | None = None
     step: Annotated[Finite, Field(gt=0)] | None = None
     """Width of a step in the measure's unit; a twentieth of the bounds by default."""
-    margin: Margin | None = None
+    margin: ShareMargin | None = None
     """Accuracy wanted for a group of `reference_group` students, as a share of them."""
 
 
@@ -137,6 +177,7 @@ class Histogram(_Wire):
         return self
 
 
+_METRICS = (Students, Sum, Mean, Rate, Quantile, Histogram)
 Metric = Annotated[
     Students | Sum | Mean | Rate | Quantile | Histogram, Field(discriminator="metric")
 ]
@@ -200,7 +241,7 @@ def _refusal(error: ValueError) -> RequestMalformed:
     if not isinstance(error, ValidationError):  # Python does not write out such a number
         rule = "holds a number of thousands of digits"
         return RequestMalformed(f"question refused: it {rule}", faults=(("question", rule),))
-    found = error.errors(include_url=False, include_context=False)
+    found = _told_once(error.errors(include_url=False, include_context=False))
     told = "; ".join(_in_words(fault) for fault in found[:5])
     return RequestMalformed(
         shortened(f"question refused: {told}", LONGEST_MESSAGE),
@@ -208,9 +249,34 @@ def _refusal(error: ValueError) -> RequestMalformed:
     )
 
 
+def _told_once(faults: Iterable[Any]) -> list[Any]:
+    """Faults without those that follow from another, and with the fields that there are.
+
+    A list is found too short where its items are left out for faults of their own.
+    """
+    found = list(faults)
+    inner = {fault["loc"][:n] for fault in found for n in range(len(fault["loc"]))}
+    kept = [f for f in found if f["type"] != "too_short" or f["loc"] not in inner]
+    for fault in kept:
+        if fault["type"] == "extra_forbidden":
+            fault["msg"] = f"No such field; allowed are {', '.join(_fields_at(fault['loc']))}"
+    return kept
+
+
+def _fields_at(place: tuple[int | str, ...]) -> list[str]:
+    """The fields of the part of a question in which something lies."""
+    model: type[BaseModel] = Span
+    if len(place) == 1:
+        model = Question
+    elif place[0] == "metrics" and len(place) == 4:
+        model = next(m for m in _METRICS if m.model_fields["metric"].default == place[2])
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 def place_and_rule(fault: Any) -> tuple[str, str]:
     """Where a fault of pydantic's is and what rule it breaks, without what was got."""
-    place = shortened(".".join(str(part) for part in fault["loc"]) or "question", 80)
+    parts = [str(part) for part in fault["loc"] if part not in (_SPAN, _VALUES)]
+    place = shortened(".".join(parts) or "question", 80)
     return place, shortened(fault["msg"].removeprefix("Value error, "), 160)
 
 
@@ -248,6 +314,11 @@ def chosen_values(filters: Filter, view: View) -> Mapping[str, tuple[str, ...]]:
             )
         if isinstance(wanted, Span):
             kept = domain[domain.index(wanted.first) : domain.index(wanted.last) + 1]
+            if not kept:
+                raise RequestError(
+                    f"filter {name!r}: from {shortened(wanted.first)!r} must not come after to "
+                    f"{shortened(wanted.last)!r} in the order of its values"
+                )
         else:
             kept = tuple(value for value in domain if value in ends)
         if not kept:

@@ -27,18 +27,23 @@ def to_frame(content: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def to_hesa_frame(content: Mapping[str, Any]) -> pl.DataFrame:
-    """The same in the output mode `hesa`: figures as text, with totals, `..` where not shown."""
+    """The same in the output mode `hesa`: figures as text, with totals, `..` where not shown.
+
+    `swamped` is missing of totals, whose margin is not told, and of what is not shown.
+    """
     rows = for_publication(content["rows"], dimensions=content["dimensions"])
     return pl.DataFrame(
         [
             {name: row["group"][name] for name in content["dimensions"]}
             | {"metric": row["metric"], "item": row["item"], "unit": row["unit"]}
             | {figure: _text(row[figure]) for figure in FIGURES}
+            | {"swamped": row["swamped"]}
             for row in rows
         ],
         schema=dict.fromkeys(
             [*content["dimensions"], "metric", "item", "unit", *FIGURES], pl.String()
-        ),
+        )
+        | {"swamped": pl.Boolean()},
     )
 
 
@@ -110,7 +115,7 @@ def _cell(row: Mapping[str, Any]) -> str:
     if isinstance(row["estimate"], str):
         return row["estimate"]
     if isinstance(row["margin"], str):
-        return figure_text(row["estimate"], row["unit"])
+        return f"{row['estimate']:,}"  # a total, which is a multiple of 5
     shown = figure_text(row["estimate"], row["unit"], margin=row["margin"])
     return f"{shown} ?" if row["swamped"] else shown
 

@@ -20,7 +20,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -73,6 +73,24 @@ class Snapshot:
     def scan(self) -> pl.LazyFrame:
         """Its rows, not yet read."""
         return pl.scan_parquet(self.path)
+
+    @contextmanager
+    def held(self) -> Iterator["Snapshot"]:
+        """The same over its file, opened now: it can be read to the end though a build removes it.
+
+        Raises:
+            SnapshotError: a build removed it already.
+        """
+        try:
+            file = self.path.open("rb")
+        except OSError:
+            raise SnapshotError(
+                f"the snapshot of view {self.view} for {self.academic_year} was replaced just now, "
+                "or can't be opened; nothing was charged, ask again"
+            ) from None
+        with file:
+            # A name of the open file, and no longer of what lies in the directory.
+            yield replace(self, path=Path(f"/dev/fd/{file.fileno()}"))
 
 
 def view_digest(view: View) -> str:
@@ -154,7 +172,8 @@ class SnapshotStore:
     def prune(self, view: str, academic_year: str, *, keep: int = 1) -> tuple[int, ...]:
         """Remove all but the newest `keep` versions, the current one among them; their numbers.
 
-        Whoever has an old file open reads on; whoever only holds its `Snapshot` can't.
+        Whoever has an old file open (`Snapshot.held`) reads on; whoever only holds its `Snapshot`
+        can't.
         `keep` at least 1.
         """
         if keep < 1:

@@ -110,6 +110,7 @@ class MacroDoor:
             consumer=known[consumer],
             views=self._views,
             snapshot_of=self._current,
+            check_open=self._check_told,
             ledger=self._journal,
             planner=self._planner,
             clock=self._clock,
@@ -197,6 +198,12 @@ class MacroDoor:
             )
         self._check_open(view, since=snapshot.built_at)
         return snapshot
+
+    def _check_told(self, view: View, academic_years: Sequence[str]) -> None:
+        """Refuse what was answered of a view with special category columns, as if asked anew."""
+        if self.declarations.views[view.name].special:
+            for year in academic_years:
+                self._current(view, year)
 
     def _check_open(self, view: View, *, since: datetime | None = None) -> None:
         """Refuse a view whose special category columns no case opens (policy 4.5)."""

@@ -376,7 +376,7 @@ class Steward:
         }
         if not snapshots or CONSUMER not in consumers:
             return ()
-        from dpanalytics.query.answer import Desk  # noqa: PLC0415 (slow)
+        from dpanalytics.query.answer import Desk, always_open  # noqa: PLC0415 (slow)
         from dpanalytics.query.coverage import measure  # noqa: PLC0415
         from dpanalytics.query.plan import Planner  # noqa: PLC0415
 
@@ -385,6 +385,7 @@ class Steward:
             consumer=consumers[CONSUMER],
             views={view.name: view},
             snapshot_of=lambda _, year: snapshots[year],
+            check_open=always_open,
             ledger=self._journal,
             planner=Planner(kept=1),
             clock=self._clock,
