@@ -60,6 +60,10 @@ class DiaryLedger:
         self.diary.done.append("stored")
         return None
 
+    def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
+        self.diary.done.append("repeated")
+        return None
+
     def payers(self, question: str) -> Mapping[str, bool]:
         self.diary.done.append("payers")
         return {}
@@ -108,7 +112,7 @@ def fake_desk(diary: Diary, *accounts: Account, who: Consumer | None = None) -> 
 def test_the_debit_comes_before_the_record_and_both_before_the_answer() -> None:
     diary = Diary()
     answered = fake_desk(diary).answer(asked(), request_id="r1")
-    assert diary.done == ["stored", "accounts", "debit", "record"]
+    assert diary.done == ["stored", "accounts", "repeated", "debit", "record"]
     assert answered.charged
     assert {row["metric"] for row in answered.content["rows"]} == {"students", "mean(clicks)"}
 
@@ -124,7 +128,7 @@ def test_a_refused_debit_is_followed_by_nothing() -> None:
     )
     with pytest.raises(BudgetExceeded, match=r"^too little\. Nothing is left\.$"):
         desk.answer(asked())
-    assert diary.done == ["stored", "accounts"]
+    assert diary.done == ["stored", "accounts", "repeated"]
 
 
 def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:

@@ -27,7 +27,7 @@ from dpanalytics.ledger.journal import (
 )
 from dpanalytics.ledger.loss import rho_of
 from dpanalytics.ledger.verify import verify
-from dpanalytics.query.answer import Answered
+from dpanalytics.query.answer import Answered, Prepared
 from dpanalytics.query.release import told_before_rows
 from dpanalytics.schema.budget import Caps
 from dpanalytics.schema.view import View
@@ -295,11 +295,58 @@ def test_question_and_price_of_an_answer_are_read_without_its_rows(world: World)
     assert told["rho_units"] == str(answered.cost.units)
 
 
+# Between preparing and completing, which may be a long wait
+
+
+def prepared(world: World, request_id: str = "r1") -> Prepared:
+    found = world.desk().prepare(asked(), request_id=request_id)
+    assert isinstance(found, Prepared)
+    assert world.spent() == 0
+    return found
+
+
+def test_a_prepared_question_is_answered_once_however_often_it_is_completed(world: World) -> None:
+    waiting = prepared(world)
+    first, again = (world.desk().complete(waiting) for _ in range(2))
+    assert (first.charged, again.charged) == (True, False)
+    assert first.body == again.body
+    assert world.spent() == first.cost.units
+
+
+def test_who_waited_while_a_snapshot_was_built_is_answered_on_the_new_one(world: World) -> None:
+    waiting = prepared(world)
+    world.version = 2
+    world.write()
+    answered = world.desk().complete(waiting)
+    assert "#v2" in answered.content["question"]["snapshots"][0]
+    assert world.desk().answer(asked(), request_id="r1").body == answered.body
+    assert world.spent() == answered.cost.units
+
+
+def test_who_waited_while_a_view_closed_is_refused_and_not_charged(world: World) -> None:
+    waiting = prepared(world)
+
+    def closed(view: View, year: str) -> Snapshot:
+        raise SnapshotError("no case in force opens it")
+
+    with pytest.raises(SnapshotError, match="no case"):
+        dataclasses.replace(world.desk(), snapshot_of=closed).complete(waiting)
+    assert world.spent() == 0
+
+
+def test_who_waited_while_a_grant_was_withdrawn_is_refused_and_not_charged(world: World) -> None:
+    waiting = prepared(world)
+    world.journal.adopt(Declared({}, Caps(caps=tuple(cap(2.1, year=year) for year in YEARS))))
+    with pytest.raises(GrantMissing):
+        world.desk().complete(waiting)
+    assert world.spent(None) == 0
+
+
 def test_an_id_is_not_for_another_epsilon_on_a_new_snapshot_either(world: World) -> None:
     cost = world.desk().answer(asked(epsilon=0.1), request_id="r1").cost.units
     world.version = 2
     world.write()
-    assert world.desk().recorded(asked(epsilon=0.9), request_id="r1") is None
+    assert isinstance(world.desk().prepare(asked(epsilon=0.9), request_id="r1"), Prepared)
     with pytest.raises(RequestIdReused):
         world.desk().answer(asked(epsilon=0.9), request_id="r1")
     assert world.spent() == cost
@@ -316,7 +363,7 @@ def test_a_retry_is_answered_though_grant_and_snapshot_are_gone(world: World) ->
     desk = dataclasses.replace(world.desk(), snapshot_of=missing)
     again = desk.answer(asked(), request_id="r1")
     assert (again.body, again.charged, again.cost) == (first.body, False, first.cost)
-    assert desk.recorded(asked(), request_id="r1") == again
+    assert desk.prepare(asked(), request_id="r1") == again
     with pytest.raises(GrantMissing):
         desk.answer(asked(epsilon=0.9), request_id="r1")
     with pytest.raises(GrantMissing):

@@ -16,16 +16,16 @@ async def answer(turns: Turns, desk: Desk, question: Question, *, request_id: st
     """
     asker = desk.consumer.consumer
     # 1. What is recorded reads no rows, so it waits for no question.
-    recorded = await turns.look_up(asker, lambda: desk.recorded(question, request_id=request_id))
-    if recorded is not None:
-        return recorded
+    found = await turns.look_up(asker, lambda: desk.prepare(question, request_id=request_id))
+    if isinstance(found, Answered):
+        return found
     # 2. Everything else waits for its turn; the same request, arriving twice, for the first.
     ours = False
 
     def work() -> Answered:
         nonlocal ours
         ours = True
-        return desk.answer(question, request_id=request_id)
+        return desk.complete(found)
 
     key = (asker, request_id, question.model_dump_json())
     answered = await turns.answers.run(asker, work, key=key)

@@ -140,11 +140,15 @@ class Journal(ABC):
 
         The question is named by its digest. Nothing is written and no lock is taken.
         """
-        for row in self._rows(self._reads.debit_of_request, request_id):
+        of_request, of_question = self._select(
+            (self._reads.debit_of_request, (request_id,)),
+            (self._reads.debit_of_question, (question, consumer)),
+        )
+        for row in of_request:
             paid = Standing.of_row(row).paid
             if (paid["consumer"], paid["question"]) != (consumer, question):
                 return None  # the debit refuses the id
-        for row in self._rows(self._reads.debit_of_question, question, consumer):
+        for row in of_question:
             given = Standing.of_row(row).given()
             return given if isinstance(given, Recorded) else None
         return None

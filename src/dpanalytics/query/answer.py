@@ -103,6 +103,15 @@ class Answered:
         return parsed
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A question that has no recorded answer, with its plan; nothing is charged yet."""
+
+    question: Question
+    request_id: str
+    plan: Plan
+
+
 def always_open(_: View, __: Sequence[str]) -> None:
     """Of views without special category data: what was answered may always be told again."""
 
@@ -150,7 +159,7 @@ class Desk:
         )
 
     def answer(self, question: Question, *, request_id: str | None = None) -> Answered:
-        """The only way to a macro answer; the order is the safety.
+        """The only way to a macro answer: `prepare`, then `complete`.
 
         Asking again under the same `request_id` returns the same bytes and is free, and so is
         the same question on the same snapshots under another one.
@@ -166,6 +175,15 @@ class Desk:
         """
         if request_id is None:
             request_id = str(uuid.uuid4())
+        found = self.prepare(question, request_id=request_id)
+        return found if isinstance(found, Answered) else self.complete(found)
+
+    def prepare(self, question: Question, *, request_id: str) -> "Answered | Prepared":
+        """The answer that is recorded; else all that can be done before anything is charged.
+
+        Raises:
+            PurposeRefused, RequestError, SnapshotError, GrantMissing: as `answer`.
+        """
         # 1. Refuse by purpose before anything else is looked at.
         self._check_purpose(question)
         # 2. What is recorded under the id is told, whatever has become of grant and snapshots, but
@@ -174,37 +192,39 @@ class Desk:
             return known
         # 3. Compile to OpenDP measurements and read their price; no row is touched.
         plan, _ = self._plan(question)
+        # 4. The same question of before is told again; it reads no rows and charges nothing.
+        asker = self.consumer.consumer
+        found = self.ledger.repeated(request_id, question=plan.digest, consumer=asker)
+        if found is not None:
+            return Answered(found.request_id, found.body, charged=False, cost=plan.cost)
+        return Prepared(question, request_id, plan)
+
+    def complete(self, prepared: "Prepared") -> Answered:
+        """The answer to a prepared question, charged and released; the order is the safety.
+
+        Raises:
+            As `answer`, but for the purpose.
+        """
+        plan, request_id = prepared.plan, prepared.request_id
+        # 5. Meanwhile another snapshot may have come, or the last case of a view have ended.
+        now = {self.snapshot_of(plan.view, year).id for year in plan.academic_years}
+        if now != {snapshot.id for snapshot in plan.snapshots}:
+            return self.answer(prepared.question, request_id=request_id)
         coverage = self.coverage_of(plan.view.name, plan.academic_years)
-        # 4. Open what will be read: a snapshot that is replaced from here on is still read whole.
+        # 6. Open what will be read: a snapshot that is replaced from here on is still read whole.
         with within_reach(plan) as held:
             rows = checked_rows(held)
-            # 5. Commit the debit. What fails after this costs budget, never privacy.
-            debited = self._debit(request_id, plan, question.purpose)
+            # 7. Commit the debit. What fails after this costs budget, never privacy.
+            debited = self._debit(request_id, plan, prepared.question.purpose)
             if isinstance(debited, Recorded):
                 return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
-            # 6. Read rows and draw noise, once, under the ticket. Held back before anything is
+            # 8. Read rows and draw noise, once, under the ticket. Held back before anything is
             #    written: the journal's clock, and whoever looks for the release, must not learn the
             #    true time.
             body = self.hold_back(lambda: release(plan, debited, rows, coverage=coverage))
-        # 7. Record before anybody sees; where two raced, both return the first one's bytes.
+        # 9. Record before anybody sees; where two raced, both return the first one's bytes.
         recorded = self.ledger.record(debited, body)
         return Answered(recorded.request_id, recorded.body, recorded.charged, plan.cost)
-
-    def recorded(self, question: Question, *, request_id: str) -> Answered | None:
-        """The answer that is recorded to a question asked before; reads no rows, charges nothing.
-
-        None where `answer` would have to charge, or would refuse the request id.
-
-        Raises:
-            PurposeRefused, RequestError, SnapshotError, GrantMissing: as `answer`.
-        """
-        self._check_purpose(question)
-        if (known := self._known(request_id, question)) is not None:
-            return known
-        plan, _ = self._plan(question)
-        consumer = self.consumer.consumer
-        found = self.ledger.repeated(request_id, question=plan.digest, consumer=consumer)
-        return Answered.of_record(found) if found is not None else None
 
     def _check_purpose(self, question: Question) -> None:
         """Refuse what policy 2.3b and 2.5 forbid, and what the consumer is not declared for."""
