@@ -241,4 +241,4 @@ def _verify(out: Console, settings: Settings) -> None:
 
 
 def _head(out: Console, text: str) -> None:
-    out.print(f"\n{text}", style="bold")
+    out.print(f"\n{text}", style="bold", soft_wrap=True)
