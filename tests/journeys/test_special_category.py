@@ -10,12 +10,13 @@ import pytest
 
 from dpanalytics.errors import SnapshotError
 from dpanalytics.ingest.load import LoadReport
+from dpanalytics.ingest.snapshot import NotBuilt
 from dpanalytics.query.request import Question, parse_question
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.wiring.macro import MacroDoor, open_macro
 from dpanalytics.wiring.retention import open_retention
-from dpanalytics.wiring.steward import NotBuilt, open_steward
+from dpanalytics.wiring.steward import open_steward
 from tests.journeys.special_homes import (
     EXPIRED,
     IN_FORCE,

@@ -157,6 +157,9 @@ FAULTS = {
         ("students: student_number", "students: card", "students: card; must be student_number"),
         ("name: preferred_name", "name: fee_status", "4.4"),
     ],
+    "budgets/coverage.yaml": [
+        ("year: 2012/13", "year: 2013/14", "several grants for coverage of 2013/14; one grant"),
+    ],
     "budgets/caps.yaml": [
         ("academic_year: 2013/14", "academic_year: 2016/17", "2013/14 has no cap"),
         ("academic_year: 2013/14", "academic_year: 2012/13", "several for 2012/13; one cap for"),

@@ -10,12 +10,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from dpanalytics.cli.options import HomeOption, out, settings_of
 from dpanalytics.errors import SnapshotError
 from dpanalytics.ingest.load import REFUSED_SHARE_LIMIT
-from dpanalytics.ingest.snapshot import SnapshotReport
+from dpanalytics.ingest.snapshot import NotBuilt, SnapshotReport
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.schema.jsonschema import write_json_schemas
 from dpanalytics.terminal import console, table_of
 from dpanalytics.wiring.homes import create_home
-from dpanalytics.wiring.steward import NotBuilt, open_steward
+from dpanalytics.wiring.steward import open_steward
 
 app = typer.Typer()
 declarations = typer.Typer(help="Check declarations and write their JSON Schemas.")

@@ -26,7 +26,7 @@ from dpanalytics.errors import (
 )
 from dpanalytics.ingest.load import REFUSED_SHARE_LIMIT, LoadReport, load_file
 from dpanalytics.ingest.registers import RegisterReading, WithRegisters
-from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
+from dpanalytics.ingest.snapshot import NotBuilt, SnapshotReport, build_snapshots
 from dpanalytics.ingest.special import as_opened, close_special
 from dpanalytics.ledger.journal import (
     Journal,
@@ -77,17 +77,6 @@ class ConsentCounts:
     at: datetime
     agreed: Mapping[Scope, int]
     """How many students agreed, by scope."""
-
-
-@dataclass(frozen=True)
-class NotBuilt:
-    """A view whose snapshots could not be built; its earlier ones stand."""
-
-    view: str
-    sources: tuple[str, ...]
-    """Of students, from which the view is made."""
-    error: SnapshotError | IngestError
-    """Why; it names the view or the source."""
 
 
 @dataclass(frozen=True)
