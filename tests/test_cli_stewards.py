@@ -73,8 +73,19 @@ def test_each_view_that_can_be_built_is_and_each_other_is_told(
     assert ran.out.count("coverage@") == 3
     assert ran.out.count("measured anew, with noise") == 3
     ran = run("snapshot", "submissions", "--home", home)
-    assert "submissions" in refused(ran)
-    assert "enrolments@" not in ran.out
+    assert "not built: view submissions: nothing is loaded" in refused(ran)
+    assert ran.out == ""
+    ran = run("snapshot", "support", "submissions", "--home", home)
+    assert "not built: view submissions: nothing is loaded" in refused(ran)
+    assert ran.out.count("support@") == ran.out.count("coverage@") == 3
+
+
+def test_a_snapshot_without_students_is_said_to_be_one(
+    run: Run, small_university: Path, tmp_path: Path
+) -> None:
+    home = _home_with(run, tmp_path, small_university, "student_info")
+    out = done(run("snapshot", "support", "--home", home))  # no consents were loaded
+    assert out.count("nobody is in it; a question about it would be charged all the same") == 3
 
 
 def test_rows_that_stand_twice_are_counted_on_the_stewards_screen_alone(

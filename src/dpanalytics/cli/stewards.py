@@ -130,6 +130,8 @@ def snapshot(
             if isinstance(each, NotBuilt):
                 failed.append(each)
                 _show_repeated(each)
+                if views and {one.view for one in failed} >= set(views):
+                    break  # coverage is paid for, so it goes along with what was built only
             else:
                 built.append(each)
                 _show_built(each)
@@ -156,6 +158,8 @@ def _show_built(report: SnapshotReport) -> None:
     )
     if report.snapshot.consent_state is not None:
         out.print(f"  consents: state {report.snapshot.consent_state[:16]}")
+    if not report.students:
+        out.print("  nobody is in it; a question about it would be charged all the same")
     for reason, rows in report.dropped.items():
         if rows:
             out.print(f"  left out {rows:,} rows: {reason}")
