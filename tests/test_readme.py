@@ -1,7 +1,10 @@
 """What the README and the documentation tell people to type exists, and links lead somewhere."""
 
+# ruff: noqa: F811  the fixture `run` is imported
+
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import typer
 
 from dpanalytics.cli import app
+from tests.test_cli import Run, done, run  # noqa: F401  a fixture
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -55,6 +59,43 @@ def test_the_readme_names_what_a_newcomer_types() -> None:
     for command in ("init", "load", "consent load", "snapshot", "estimate", "ask", "budget"):
         assert any(told_one.startswith(command) for told_one in told), command
     assert {"ledger list", "ledger verify"} <= told
+
+
+def test_the_five_minutes_go_as_written(
+    run: Run, small_university: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a checkout holds after `make demo`, the university in small.
+    for folder in ("schemas", "budgets"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copytree(small_university, tmp_path / "demo/university")
+    (tmp_path / "demo/consents").mkdir()
+    (tmp_path / "demo/university/consents.csv").rename(tmp_path / "demo/consents/consents.csv")
+    monkeypatch.chdir(tmp_path)
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    section = text.partition("## Five minutes")[2].partition("\n## ")[0]
+    (name,) = re.findall(r"writes a question, `([\w.]+)`", section)
+    (question,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    (tmp_path / name).write_text(question, "utf-8")
+    told: dict[str, str] = {}
+    for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL):
+        for line in block.splitlines():
+            program, *words = shlex.split(line)
+            if program == "export":
+                variable, _, value = words[0].partition("=")
+                monkeypatch.setenv(variable, value)
+                continue
+            assert program == "dpanalytics", line
+            told[" ".join(words[:2])] = done(run(*words))
+    assert "The budget allows it." in told[f"estimate {name}"]
+    assert "charged now" in told[f"ask {name}"]
+    assert "recorded before, free this time" in done(run("ask", name, "--as", "quality-committee"))
+    (spent,) = re.findall(r"│ enrolments +│ 2013/14 .*?([\d.]+)%", told["budget --as"])
+    assert float(spent) > 0
+    assert "release" in told["ledger list"]
+    assert "proved: " in told["ledger verify"]
+    for words in re.findall(r"`dpanalytics (views[^`]*)`", section):
+        assert "enrolments" in done(run(*shlex.split(words))).lower()
 
 
 def test_the_readme_is_read_in_three_minutes() -> None:

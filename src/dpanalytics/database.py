@@ -179,7 +179,10 @@ def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
             f"SQLite {sqlite3.sqlite_version}; must be 3.37 or newer (STRICT tables)"
         )
     if not path.is_file():
-        raise ConfigurationError(f"{path}: no such database; make a home with dpanalytics init")
+        raise ConfigurationError(
+            f"{path}: no such database; if it was there, restore a backup (dpanalytics restore); "
+            "a new home is made with dpanalytics init"
+        )
     try:
         connection = _connect(path, busy_seconds=busy_seconds)
     except sqlite3.Error as error:

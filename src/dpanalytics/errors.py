@@ -69,6 +69,11 @@ class FileRefused(IngestError):
 class SnapshotError(DpAnalyticsError):
     """A snapshot can't be built or is not there; an earlier version, if any, still stands."""
 
+    def __init__(self, message: str, *, repeated: int = 0) -> None:
+        super().__init__(message)
+        self.repeated = repeated
+        """How many keys stand in several rows, where that is why; for data stewards only."""
+
 
 class RequestError(DpAnalyticsError):
     """A question is malformed or names what is not declared; nothing was charged."""

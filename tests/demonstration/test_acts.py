@@ -24,6 +24,15 @@ def test_it_asks_five_questions_that_the_declarations_know_and_shows_a_chart() -
         assert question.purpose in views[question.view].view.purposes
 
 
+def test_a_question_asks_for_the_accuracy_that_its_words_say() -> None:
+    said = [re.search(r"within (\d+) points in a group of ([\d,]+)", a.asks) for a in questions()]
+    (act,) = (act for act, words in zip(questions(), said, strict=True) if words)
+    (words,) = filter(None, said)
+    (metric,) = act.question.model_dump()["metrics"]
+    assert metric["margin"] == int(words[1]) / 100
+    assert act.question.reference_group == int(words[2].replace(",", ""))
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What a small demonstration tells, and where it lies."""

@@ -1,5 +1,7 @@
 """What a load keeps, refuses and reports, and which loads stand."""
 
+import gzip
+import io
 import json
 from datetime import UTC, date, datetime
 
@@ -7,11 +9,13 @@ import polars as pl
 import pytest
 
 from dpanalytics.errors import IngestError
-from dpanalytics.ingest.load import load_file
+from dpanalytics.ingest.load import ERASED, load_file
 from dpanalytics.schema.source import FileFormat
+from dpanalytics.vault.pseudonym import Pseudonymiser
 from tests.ingest.workbench import (
     CLICKS,
     CLICKS_CSV,
+    KEY,
     NOW,
     NUMBERS,
     STUDENT,
@@ -177,9 +181,48 @@ def test_a_file_without_its_header_is_refused_and_its_first_row_not_told(home):
         home.load(b"", NUMBERS)
 
 
-def test_a_file_with_a_header_only_is_a_load_of_no_rows(home):
-    assert home.load(b"n", NUMBERS).rows_read == 0
-    assert home.store.scan(NUMBERS).collect().schema == pl.Schema({"n": pl.Int64})
+NO_ROWS = "holds no rows; nothing was loaded, and what was loaded before stands"
+
+
+@pytest.mark.parametrize("content", [b"n", b"n\n", b"n\r\n\r\n", gzip.compress(b"n\n", mtime=0)])
+def test_a_file_without_rows_is_refused_and_replaces_nothing(home, content):
+    home.load(numbered(b"1", b"2"), NUMBERS)
+    standing, files = home.store.loads("numbers"), home.stored_files(NUMBERS)
+    with pytest.raises(IngestError, match=f"file.csv: {NO_ROWS}"):
+        home.load(content, NUMBERS)
+    assert home.store.loads("numbers") == standing
+    assert home.stored_files(NUMBERS) == files
+    assert [row["n"] for row in home.rows(NUMBERS)] == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "parquet"])
+def test_a_file_of_another_kind_without_rows_is_refused_too(home, kind):
+    declared = source(column("n", type="integer"), form=FileFormat(type=kind))
+    content = b"\n"
+    if kind == "parquet":
+        buffer = io.BytesIO()
+        pl.DataFrame(schema={"n": pl.Int64}).write_parquet(buffer)
+        content = buffer.getvalue()
+    with pytest.raises(IngestError, match=NO_ROWS):
+        home.load(content, declared)
+    assert home.store.loads(declared.name) == ()
+
+
+def test_a_file_of_which_no_row_is_kept_is_refused_whatever_share_may_be(home):
+    home.load(numbered(b"1"), NUMBERS)
+    with pytest.raises(IngestError, match=r"no row of it can be kept.*n: not a whole number: 2"):
+        home.load(numbered(b"x", b"y"), NUMBERS, refused_share_limit=1.0)
+    home.load(CLICKS_CSV)
+    with pytest.raises(IngestError, match=f"no row of it can be kept.*{ERASED}: 3"):
+        load_file(
+            home.file(CLICKS_CSV + b"\n"),
+            CLICKS,
+            store=home.store,
+            pseudonymiser=Pseudonymiser(KEY, students="student_number", erased={"28400", "11391"}),
+            clock=lambda: NOW,
+        )
+    assert [row["n"] for row in home.rows(NUMBERS)] == [1]
+    assert len(home.rows()) == 3
 
 
 def test_the_same_file_again_is_already_loaded(home):

@@ -1,6 +1,8 @@
 """However a table is written down it is the same table, or it is refused whole."""
 
 import gzip
+import io
+import zipfile
 
 import polars as pl
 import pytest
@@ -99,6 +101,55 @@ def test_a_file_not_built_as_declared_is_refused_whole(home, content, fault):
     with pytest.raises(IngestError, match=fault):
         home.load(content, source(column("a"), column("b")))
     assert home.stored_files(source(column("a"))) == ["lock"]
+
+
+DECLARED = "; declared as csv, delimiter ',', quote '\"', encoding utf-8"
+
+
+def test_a_file_with_other_marks_is_refused_with_the_declared_ones(home):
+    def told(content, declared=CLICKS):
+        with pytest.raises(IngestError) as caught:
+            home.load(content, declared)
+        return str(caught.value)
+
+    semicolons = CLICKS_CSV.replace(b",", b";")
+    assert (
+        told(semicolons) == f"file.csv: the header lacks module, id_student, day, clicks{DECLARED}"
+    )
+    quoted = b";".join(b'"%s"' % name for name in (b"module", b"id_student", b"day", b"clicks"))
+    assert told(quoted + b"\n") == (
+        "file.csv: record 1: not built as a record: a stray carriage return or quote, or too long"
+        + DECLARED
+    )
+    latin = "module,id_student,day,clicks\nCórdoba,1,2,3\n".encode("latin-1")
+    assert told(latin) == f"file.csv: record 1: not text in the declared encoding{DECLARED}"
+    utf16 = source(column("place"), form=FileFormat(type="csv", encoding="utf-16"))
+    cut = "place\nYork\n".encode("utf-16")[:-1]
+    assert told(cut, utf16) == "file.csv: not text in the declared encoding, utf-16"
+    tabs = source(column("a"), form=FileFormat(type="csv", delimiter="\t", quote=None))
+    assert told(b"b\n", tabs).endswith(", delimiter '\\t', no quote, encoding utf-8")
+    lines = source(column("a"), form=FileFormat(type="ndjson", encoding="cp1252"))
+    assert told(b"a\n", lines).endswith("record 1: not JSON; declared as ndjson, encoding cp1252")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_of_another_kind_is_taken_for_what_it_is(home, packed):
+    parquet, archive = io.BytesIO(), io.BytesIO()
+    pl.DataFrame({"n": list(range(50_000))}).write_parquet(parquet)
+    with zipfile.ZipFile(archive, "w") as sheets:
+        sheets.writestr("xl/workbook.xml", "<workbook/>")
+    kinds = {
+        b'{"n": 1}\n{"n": 2}\n': "NDJSON",
+        parquet.getvalue(): "a Parquet file",
+        archive.getvalue(): "a spreadsheet or another zip archive",
+    }
+    for content, kind in kinds.items():
+        with pytest.raises(IngestError, match=f"file.csv: looks like {kind}; declared as csv, "):
+            home.load(gzip.compress(content) if packed else content, NUMBERS)
+    declared = source(column("n", type="integer"), form=FileFormat(type="parquet"))
+    with pytest.raises(IngestError, match="that can be read; declared as parquet"):
+        home.load(gzip.compress(b"n\n1\n") if packed else b"n\n1\n", declared)
+    assert home.load(b"PAR1,n\nx,1\n", NUMBERS).rows_kept == 1
 
 
 def test_blank_lines_are_no_records(home):

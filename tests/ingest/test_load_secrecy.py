@@ -183,7 +183,8 @@ def damaged_files(draw) -> tuple[str, bytes]:
     content = bytearray(whole_file(kind))
     pieces = st.sampled_from(
         [b"", b'"', b"\n", b"\r", b",", b"\x00", b"\xff", b"canary.student", b"{", b"[" * 50, b"}",
-         b"\xef\xbb\xbf", b"\x1f\x8b", b"-", b"1e999", b"\\ud800", b"null", b"id_student"]
+         b"\xef\xbb\xbf", b"\x1f\x8b", b"PAR1", b"PK\x03\x04", b"-", b"1e999", b"\\ud800", b"null",
+         b"id_student"]
     )  # fmt: skip
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(content)))

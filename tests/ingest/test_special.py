@@ -173,6 +173,7 @@ rows = st.lists(
         st.sampled_from(["N", "Y"]),
         st.sampled_from(["", "note"]),
     ),
+    min_size=1,
     max_size=12,
 )
 some = st.sets(st.sampled_from(NAMES)).map(sorted)

@@ -10,7 +10,9 @@ import pytest
 
 from dpanalytics.errors import SnapshotError
 from dpanalytics.ingest.load import LoadReport
+from dpanalytics.ingest.snapshot import NotBuilt
 from dpanalytics.query.request import Question, parse_question
+from dpanalytics.schema.declared import read_declarations
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.wiring.macro import MacroDoor, open_macro
 from dpanalytics.wiring.retention import open_retention
@@ -210,6 +212,20 @@ def test_p4_5_who_agrees_later_is_in_after_the_file_is_loaded_again(built):
     assert built.build()[YEAR] == [("Y", 2)]
     assert not built.load(*STUDENTS).already_loaded
     assert built.build()[YEAR] == [("N", 1), ("Y", 2)]
+
+
+def test_a_case_that_ended_keeps_no_other_view_from_being_built(built):
+    built.clock.now = EXPIRED
+    with open_steward(built.settings, clock=built.clock) as steward:
+        told: list[str] = []
+        each = list(steward.build_each(tell=told.append))
+    assert set(told) == set(read_declarations(built.settings.declarations).views)
+    failed = {one.view: str(one.error) for one in each if isinstance(one, NotBuilt)}
+    made = {one.snapshot.view for one in each if not isinstance(one, NotBuilt)}
+    assert "no case in force opens it" in failed["access"]
+    assert {"enrolments", "coverage"} <= made
+    assert failed.keys() | made == set(told)
+    assert not failed.keys() & made
 
 
 def test_other_views_of_the_source_do_not_notice(built):

@@ -98,7 +98,7 @@ REFUSED = {
     "FROM people WINDOW w AS (PARTITION BY student)": "OVER (PARTITION BY ...) in place",
     "SELECT student, {out}, n AS x FROM people WHERE n > (SELECT AVG(n) FROM people)": "WITH name",
     "SELECT student, {out}, n AS x FROM people WHERE EXISTS (SELECT 1 FROM events)": "WITH name",
-    "SELECT student, {out}, n AS x FROM people WHERE n IN (SELECT n FROM events)": "not allowed",
+    "SELECT student, {out}, n AS x FROM people WHERE n IN (SELECT n FROM events)": "IN with",
     "SELECT student, {out}, n AS x FROM people WHERE n = ANY (SELECT n FROM events)": "WITH name",
     "SELECT student, {out}, (SELECT MAX(n) FROM events) AS x FROM people": "WITH name",
     "SELECT q.student, {out}, q.n AS x FROM (SELECT student, n FROM people) AS q": "WITH name",

@@ -28,7 +28,7 @@ def load(
     home: HomeOption = None,
 ) -> None:
     """Load decisions from CSV into the register, all or nothing."""
-    with open_steward(settings_of(home)) as steward:
+    with open_steward(settings_of(home)) as steward, out.status("loading consents"):
         loaded = steward.load_consents(file)
     out.print(
         f"consents loaded, state {loaded.digest[:16]}: {loaded.new:,} decisions were new, "

@@ -64,7 +64,8 @@ def questions() -> tuple[Act, ...]:
             enrolments.group_by("module").histogram(dimension="outcome").spending(epsilon=0.5),
         ),
         Act(
-            "Do students from more deprived areas withdraw more often? (within 2 points)",
+            "Do students from more deprived areas withdraw more often? "
+            "(within 4 points in a group of 1,000)",
             enrolments.group_by("imd_band")
             .rate(where={"outcome": ["Withdrawn"]}, margin=0.04)
             .as_accurate_as_asked(reference_group=1000),
@@ -240,4 +241,4 @@ def _verify(out: Console, settings: Settings) -> None:
 
 
 def _head(out: Console, text: str) -> None:
-    out.print(f"\n{text}", style="bold")
+    out.print(f"\n{text}", style="bold", soft_wrap=True)

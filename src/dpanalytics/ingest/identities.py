@@ -17,7 +17,7 @@ import polars as pl
 from dpanalytics.errors import IngestError, VaultError
 from dpanalytics.ingest.csvshape import BlockFault
 from dpanalytics.ingest.read import HashedFile, is_gzipped, reading_errors_translated
-from dpanalytics.ingest.reading import open_reading
+from dpanalytics.ingest.reading import declared_form, open_reading
 from dpanalytics.ingest.tabular import RAW
 from dpanalytics.schema.identities import FIXED, IdentityFile
 from dpanalytics.schema.source import Source
@@ -111,7 +111,8 @@ def _rows_of(path: Path, declared: IdentityFile) -> Iterator[dict[str, str]]:
     except IngestError as error:
         raise VaultError(f"{path.name}: {error}") from None
     except BlockFault:  # its words hold a record's number
-        raise VaultError(f"{path.name}: not CSV as declared") from None
+        form = declared_form(source.format)
+        raise VaultError(f"{path.name}: not CSV as declared{form}") from None
     except pl.exceptions.PolarsError:
         raise VaultError(f"{path.name}: the engine can't read it as declared") from None
 

@@ -1,7 +1,8 @@
 """The journey of one file into the store: all or nothing, and once.
 
 Identifiers exist here in memory only. No message of an engine is passed on, since it may hold a
-value of a row; ours name the file, the record's number, the column and the rule.
+value of a row; ours name the file, the column and the rule, how the file is declared to be written,
+and the number of a record that is not built so.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from dpanalytics.errors import FileRefused, IngestError
 from dpanalytics.ingest.check import Checked, Checker
 from dpanalytics.ingest.csvshape import BlockFault
 from dpanalytics.ingest.read import HashedFile, is_gzipped, reading_errors_translated
-from dpanalytics.ingest.reading import Reading, open_reading
+from dpanalytics.ingest.reading import Reading, declared_form, open_reading
 from dpanalytics.schema.category import names_refused_category
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.view import STUDENT
@@ -37,6 +38,9 @@ Progress = Callable[[int, int], None]
 
 ROWS_PER_GROUP = 2**17
 """Rows of one row group of a stored load: what a reader can skip at once. Larger ones cost time."""
+
+REFUSED_SHARE_LIMIT = 0.05
+"""Greatest share of a file's rows that may be refused, where nobody says otherwise."""
 
 ERASED = "student: erased, and kept out since"
 """Why rows of an erased student are refused."""
@@ -90,12 +94,13 @@ def load_file(
     clock: Callable[[], datetime],
     agreed: pl.DataFrame | None = None,
     progress: Progress | None = None,
-    refused_share_limit: float = 0.05,
+    refused_share_limit: float = REFUSED_SHARE_LIMIT,
 ) -> LoadReport:
     """Load a file as its source declares: checked, pseudonymised, stored; or nothing of it.
 
     A row that breaks a rule is refused and counted; a file that is not built as declared is
-    refused whole, and so is one of which too many rows are refused.
+    refused whole, and so is one of which too many rows are refused, or none is kept: it would leave
+    nothing where records stood.
 
     Args:
         path: the file; gzip is recognised by content.
@@ -128,7 +133,7 @@ def load_file(
     key_id = pseudonymiser.key_id if pseudonymiser else None
     schema = storage_schema(source)
 
-    with store.writing(source.name) as draft, _faults_named(path), _opened(path) as file:
+    with store.writing(source.name) as draft, _faults_named(path, source), _opened(path) as file:
         # 1. A file that stands already is known by its content, not by its name.
         size = os.fstat(file.fileno()).st_size
         standing = store.loads(source.name)
@@ -174,6 +179,8 @@ def load_file(
             raise IngestError("the records written are not the records read; load it again")
         if tally.refused.total() - tally.refused[ERASED] > refused_share_limit * tally.rows_read:
             raise IngestError(_refusal(tally, refused_share_limit))
+        if not tally.kept:
+            raise IngestError(_nothing_kept(tally))
 
         # 4. From here on the load stands.
         load = Load(
@@ -298,25 +305,42 @@ def _opened(path: Path) -> Iterator[io.FileIO]:
 
 
 @contextmanager
-def _faults_named(path: Path) -> Iterator[None]:
+def _faults_named(path: Path, source: Source) -> Iterator[None]:
     """All that may be wrong with the file as one error that names it, without foreign words."""
     try:
         with reading_errors_translated():
-            yield
+            try:
+                yield
+            except UnicodeError:
+                encoding = source.format.encoding
+                raise IngestError(f"not text in the declared encoding, {encoding}") from None
     except IngestError as error:
         raise type(error)(f"{path.name}: {error}") from None
     except BlockFault as fault:
-        raise IngestError(f"{path.name}: {fault}") from None
+        form = declared_form(source.format)
+        raise IngestError(f"{path.name}: {fault}{form}") from None
     except pl.exceptions.PolarsError:
         raise IngestError(f"{path.name}: the engine can't read it as declared") from None
 
 
 def _refusal(tally: _Tally, limit: float) -> str:
-    reasons = "; ".join(f"{reason}: {rows:,}" for reason, rows in tally.refused.most_common())
     return (
         f"{tally.refused.total():,} of {tally.rows_read:,} rows refused, more than {limit:.1%}: "
-        f"{reasons}"
+        f"{_reasons(tally)}"
     )
+
+
+def _nothing_kept(tally: _Tally) -> str:
+    if not tally.rows_read:
+        return "holds no rows; nothing was loaded, and what was loaded before stands"
+    return (
+        f"no row of it can be kept; nothing was loaded, and what was loaded before stands: "
+        f"{_reasons(tally)}"
+    )
+
+
+def _reasons(tally: _Tally) -> str:
+    return "; ".join(f"{reason}: {rows:,}" for reason, rows in tally.refused.most_common())
 
 
 def _report(load: Load, started: float, *, already_loaded: bool) -> LoadReport:

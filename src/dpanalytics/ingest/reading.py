@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from dpanalytics.errors import FileRefused, IngestError
+from dpanalytics.ingest.csvshape import BlockFault
 from dpanalytics.ingest.nested import NdjsonReader, ParquetReader, parquet_batches
 from dpanalytics.ingest.read import (
     HashedFile,
@@ -28,9 +29,16 @@ from dpanalytics.ingest.read import (
 )
 from dpanalytics.ingest.tabular import CsvReader, Header, header_end
 from dpanalytics.schema.category import names_refused_category
-from dpanalytics.schema.source import Source
+from dpanalytics.schema.source import FileFormat, Source
 
 _PLAIN_NAME = re.compile(r"[A-Za-z][\w .:/-]{0,62}")
+
+_OTHER_KINDS = {
+    b"PAR1": "a Parquet file",
+    b"PK\x03\x04": "a spreadsheet or another zip archive",
+    b"{": "NDJSON",
+}
+"""What a file is taken for that begins so; as a hint to whoever loads it, and for nothing else."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +99,33 @@ def open_reading(
                 yield _parquet(whole, source)
 
 
+def declared_form(form: FileFormat) -> str:
+    """How the file is declared to be written, to end a message that it is not; starts with `; `."""
+    match form.type:
+        case "csv":
+            quote = "no quote" if form.quote is None else f"quote {form.quote!r}"
+            return (
+                f"; declared as csv, delimiter {form.delimiter!r}, {quote}, encoding "
+                f"{form.encoding}"
+            )
+        case "ndjson":
+            return f"; declared as ndjson, encoding {form.encoding}"
+        case _:
+            return f"; declared as {form.type}"
+
+
 def _csv(file: HashedFile, source: Source, *, gzipped: bool, numbered_students: bool) -> Reading:
     form = source.format
-    blocks = csv_records(
-        utf8_chunks(file, encoding=form.encoding, gzipped=gzipped), quote=form.quote
-    )
-    first = next(blocks, b"")
-    if not first:
-        raise IngestError("the file is empty")
-    end = header_end(first, form.quote)
-    header = Header.parse(first[:end], form)
-    ignored = _undeclared(header.names, source)
+    chunks = utf8_chunks(file, encoding=form.encoding, gzipped=gzipped)
+    start = next(chunks, b"")
+    with _other_kind_told(start, form):
+        blocks = csv_records(chain([start], chunks), quote=form.quote)
+        first = next(blocks, b"")
+        if not first:
+            raise IngestError("the file is empty")
+        end = header_end(first, form.quote)
+        header = Header.parse(first[:end], form)
+        ignored = _undeclared(header.names, source)
     reader = CsvReader(
         form,
         fields=len(header.names),
@@ -126,12 +150,26 @@ def _ndjson(file: HashedFile, source: Source, *, gzipped: bool) -> Reading:
     return Reading(lines(chunks), reader.read, ignored)
 
 
+@contextmanager
+def _other_kind_told(start: bytes, form: FileFormat) -> Iterator[None]:
+    """Says of a file that is not as declared what it looks like, where that is known."""
+    try:
+        yield
+    except FileRefused:
+        raise
+    except (BlockFault, IngestError):
+        kind = next((kind for mark, kind in _OTHER_KINDS.items() if start.startswith(mark)), None)
+        if kind is None:
+            raise
+        raise IngestError(f"looks like {kind}{declared_form(form)}") from None
+
+
 def _parquet(whole: Any, source: Source) -> Reading:
     try:
         opened = pq.ParquetFile(whole)
         names = opened.schema_arrow.names
     except Exception:
-        raise IngestError("not a Parquet file that can be read") from None
+        raise IngestError("not a Parquet file that can be read; declared as parquet") from None
     ignored = _undeclared(names, source)
     reader = ParquetReader({c.name: c.source_field for c in source.kept_columns})
     fields = [c.source_field for c in source.kept_columns]
@@ -162,7 +200,8 @@ def _undeclared(names: Sequence[str], source: Source) -> tuple[str, ...]:
     """
     declared = [c.source_field for c in source.kept_columns]
     if lacking := [field for field in declared if field not in names]:
-        raise IngestError(f"the header lacks {', '.join(lacking)}")
+        form = declared_form(source.format)
+        raise IngestError(f"the header lacks {', '.join(lacking)}{form}")
     if doubled := [field for field in declared if names.count(field) > 1]:
         raise IngestError(f"the header has {', '.join(doubled)} more than once")
     known = {c.source_field for c in source.columns}

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import polars as pl
 
-from dpanalytics.errors import SnapshotError
+from dpanalytics.errors import IngestError, SnapshotError
 from dpanalytics.schema.case import Case, why_closed
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.sqlcheck import CheckedView
@@ -75,6 +75,17 @@ class SnapshotReport:
     """Rows given their student's one value, by constant dimension."""
     seconds: float
     """From the start of the whole build to the publishing of this snapshot."""
+
+
+@dataclass(frozen=True)
+class NotBuilt:
+    """A view whose snapshots could not be built; its earlier ones stand."""
+
+    view: str
+    sources: tuple[str, ...]
+    """Of students, from which the view is made."""
+    error: SnapshotError | IngestError
+    """Why; it names the view or the source."""
 
 
 def build_snapshots(

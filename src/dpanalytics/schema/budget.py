@@ -51,8 +51,12 @@ class Consumer(Declaration):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         keys = [(g.view, g.academic_year) for g in self.grants]
-        if len(set(keys)) != len(keys):
-            raise ValueError(f"consumer {self.consumer}: one grant for a view and academic year")
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            view, year = twice[0]
+            raise ValueError(
+                f"consumer {self.consumer}: several grants for {view} of {year}; one grant for a "
+                "view and academic year"
+            )
         return self
 
 
@@ -80,6 +84,6 @@ class Caps(Declaration):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         years = [c.academic_year for c in self.caps]
-        if len(set(years)) != len(years):
-            raise ValueError("caps: one cap for an academic year")
+        if twice := [year for year in years if years.count(year) > 1]:
+            raise ValueError(f"caps: several for {twice[0]}; one cap for an academic year")
         return self

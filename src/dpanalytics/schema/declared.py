@@ -208,6 +208,14 @@ class _PlainLoader(yaml.SafeLoader):
             )
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as error:  # a date that is none, say
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{str(node.value)[:60]!r} can't be read: {error}", node.start_mark
+            ) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
@@ -231,7 +239,11 @@ def _files(root: Path, folder: str) -> tuple[_File, ...]:
             raise DeclarationError(f"{folder}: {strays[0]} is no declaration; they end in .yaml")
         return tuple(_File(f"{folder}/{p.name}", p.stem, p.read_bytes()) for p in paths)
     except OSError as error:
-        raise DeclarationError(f"{folder}: can't be read ({error.strerror})") from None
+        raise DeclarationError(
+            f"{directory.absolute()}: can't be read ({error.strerror}); declarations lie in the "
+            "directory that --declarations of dpanalytics init names, or a home's setting "
+            "declarations"
+        ) from None
 
 
 def _files_if_any(root: Path, folder: str) -> tuple[_File, ...]:
@@ -430,18 +442,28 @@ def _is_excluded(fault: Any) -> bool:
 
 
 def _in_words(faults: list[Any]) -> str:
-    """The first fault as place, got and allowed, and how many more there are."""
-    first = faults[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    got = first.get("input")
+    """The first fault, keys that are none (the first may be one of them misspelt), how many more.
+
+    Each as place, got and allowed.
+    """
+    unknown = [fault for fault in faults[1:] if fault["type"] == "extra_forbidden"][:2]
+    told = [_fault_in_words(fault) for fault in (faults[0], *unknown)]
+    more = len(faults) - len(told)
+    return "; ".join(told) + (f" (and {more} more)" if more else "")
+
+
+def _fault_in_words(fault: Any) -> str:
+    place = ".".join(str(part)[:80] for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{place}: no such key"
+    got = fault.get("input")
     if isinstance(got, str) and got in REFUSED_PURPOSES:
         message = "is refused: analytics decide no progression, assessment, award or mark (2.3b)"
     shown = ""
-    if first["type"] != "missing" and not isinstance(got, (dict, list)):
+    if fault["type"] != "missing" and not isinstance(got, (dict, list)):
         shown = f"{repr(got)[:80]}; "
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{place}: {shown}{message}{more}" if place else f"{shown}{message}{more}"
+    return f"{place}: {shown}{message}" if place else f"{shown}{message}"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -159,6 +159,7 @@ REASONS: dict[str, str] = {
     "Table sample": "TABLESAMPLE; " + _VOLATILE,
     "Column db": "a name in more than two parts",
     "Join method": "NATURAL, ASOF and other special joins; write JOIN ... ON a.student = b.student",
+    "In query": "IN with a query; write it as WITH name AS (SELECT ...) in front, and join it",
     "Join using": "USING; write ON a.student = b.student",
     "Window order": "ORDER BY in a window; " + _ORDER,
     "Window spec": "ROWS or RANGE in a window; " + _ORDER,

@@ -123,7 +123,11 @@ def bounded(rows: pl.DataFrame, view: View, *, seed: int) -> Bounded:
         rows = keep(f"value of {measure.name} beyond {MAX_VALUE}", within)
     if _repeats(rows, (STUDENT, *view.grain)):
         grain = ", ".join((STUDENT, ACADEMIC_YEAR, *view.grain))
-        raise SnapshotError(f"view {view.name}: its SQL yields several rows for one {grain}")
+        raise SnapshotError(
+            f"view {view.name}: its SQL yields several rows for one {grain}; look for records "
+            "that stand twice in the files of its sources, or let its SQL make one row of them",
+            repeated=_repeated(rows, (STUDENT, *view.grain)),
+        )
     for name in _constant(view):
         rows, changed = with_one_value(rows, name)
         if changed:
@@ -304,6 +308,12 @@ def _within_range(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 def _repeats(rows: pl.DataFrame, key: tuple[str, ...]) -> bool:
     distinct = rows.lazy().select(key).unique().select(pl.len()).collect(engine="streaming")
     return bool(distinct.item() < rows.height)
+
+
+def _repeated(rows: pl.DataFrame, key: tuple[str, ...]) -> int:
+    """How many values of the key stand in several rows."""
+    times = rows.lazy().group_by(key).agg(pl.len().alias(_COUNT)).filter(pl.col(_COUNT) > 1)
+    return int(times.select(pl.len()).collect(engine="streaming").item())
 
 
 def _most_groups(rows: pl.DataFrame, by: tuple[str, ...]) -> int:

@@ -17,10 +17,16 @@ import polars as pl
 
 from dpanalytics.consent.scope import Scope
 from dpanalytics.consent.terms import Texts, texts_of
-from dpanalytics.errors import DeclarationError, FileRefused, IngestError, RequestError
-from dpanalytics.ingest.load import LoadReport, load_file
+from dpanalytics.errors import (
+    DeclarationError,
+    FileRefused,
+    IngestError,
+    RequestError,
+    SnapshotError,
+)
+from dpanalytics.ingest.load import REFUSED_SHARE_LIMIT, LoadReport, load_file
 from dpanalytics.ingest.registers import RegisterReading, WithRegisters
-from dpanalytics.ingest.snapshot import SnapshotReport, build_snapshots
+from dpanalytics.ingest.snapshot import NotBuilt, SnapshotReport, build_snapshots
 from dpanalytics.ingest.special import as_opened, close_special
 from dpanalytics.ledger.journal import (
     Journal,
@@ -82,8 +88,21 @@ class Steward:
     _journal: Journal
     _clock: Callable[[], datetime]
 
-    def load(self, source: str, file: Path, *, progress: Progress | None = None) -> LoadReport:
+    def load(
+        self,
+        source: str,
+        file: Path,
+        *,
+        progress: Progress | None = None,
+        refused_share_limit: float = REFUSED_SHARE_LIMIT,
+    ) -> LoadReport:
         """Load a file as its source declares; all or nothing.
+
+        Args:
+            source: Name of the source.
+            file: Its file.
+            progress: Told of bytes read.
+            refused_share_limit: Greatest share of its rows that may be refused, 0 to 1.
 
         Raises:
             RequestError: no such source.
@@ -111,6 +130,7 @@ class Steward:
                 clock=self._clock,
                 agreed=agreed,
                 progress=progress,
+                refused_share_limit=refused_share_limit,
             )
         except FileRefused:
             # Neither the file's name nor the column's: they may say of whom it is.
@@ -286,6 +306,24 @@ class Steward:
         Raises:
             RequestError: no such view.
             SnapshotError: a view can't be built; its earlier snapshots stand.
+            IngestError: so, because a source of it must be loaded again.
+        """
+        for each in self.build_each(views):
+            if isinstance(each, NotBuilt):
+                raise each.error
+            yield each
+
+    def build_each(
+        self, views: Sequence[str] = (), *, tell: Callable[[str], None] = lambda _: None
+    ) -> Iterator[SnapshotReport | NotBuilt]:
+        """As `build`, but a view that can't be built keeps no other from being built.
+
+        Args:
+            views: Their names; all that are declared, for none.
+            tell: Told the name of each view before it is built.
+
+        Raises:
+            RequestError: no such view.
         """
         known = self.declarations.views
         if unknown := [name for name in views if name not in known]:
@@ -296,19 +334,24 @@ class Steward:
         loaded = SourceStore(self._settings.sources)
         declared = self.declarations.sources
         for name in names:
+            tell(name)
             checked = known[name]
             snapshots = SnapshotStore(self._settings.snapshots)
-            reports = build_snapshots(
-                checked,
-                sources=WithRegisters(loaded, declared, registers) if registers else loaded,
-                declared_sources=declared,
-                consenting=registers.consenting(checked.scopes) if registers else None,
-                consent_state=registers.consent_state if registers else None,
-                snapshots=snapshots,
-                clock=self._clock,
-                seed=secrets.randbits(64),
-                cases=self.declarations.cases.values(),
-            )
+            try:
+                reports = build_snapshots(
+                    checked,
+                    sources=WithRegisters(loaded, declared, registers) if registers else loaded,
+                    declared_sources=declared,
+                    consenting=registers.consenting(checked.scopes) if registers else None,
+                    consent_state=registers.consent_state if registers else None,
+                    snapshots=snapshots,
+                    clock=self._clock,
+                    seed=secrets.randbits(64),
+                    cases=self.declarations.cases.values(),
+                )
+            except (SnapshotError, IngestError) as error:
+                yield NotBuilt(name, checked.student_sources, error)
+                continue
             for report in reports:
                 self._journal.append(
                     "snapshot",
