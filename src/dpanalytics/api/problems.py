@@ -173,8 +173,8 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
     errors.TooManyRequests: Kind(
         429,
         "Too many requests",
-        "Requests of the consumer or the person, or of an address that are not signed in, come more "
-        "often than they may, or too many of the consumer are waiting.",
+        "Requests of the consumer or the person, or of an address that are not signed in, come "
+        "more often than they may, or too many of the consumer are waiting.",
         "Ask again after the seconds that Retry-After says.",
     ),
     errors.ConsentError: Kind(
