@@ -227,7 +227,7 @@ def _questions(router: APIRouter) -> None:
                 alias="Idempotency-Key",
                 pattern=KEY,
                 description="Names this request for good: asking again under it is never charged "
-                "twice. A new one for every question, for instance a UUID.",
+                "twice. A new one for every question that nobody can guess, such as a UUID.",
                 examples=[examples.KEY],
             ),
         ],

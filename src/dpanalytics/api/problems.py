@@ -363,7 +363,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def _ours(_request: Request, error: DpAnalyticsError) -> JSONResponse:
         problem = problem_of(error)
         if problem.status >= 500:  # our own messages name no row and no person
-            log.error("%s: %s", type(error).__name__, error)
+            level = logging.WARNING if isinstance(error, errors.ServiceBusy) else logging.ERROR
+            log.log(level, "%s: %s", type(error).__name__, error)
         return response_of(problem)
 
     @app.exception_handler(RequestValidationError)
