@@ -1,30 +1,16 @@
 #!/bin/sh
-# Run once by the database's image, when its directory is empty: users and their roles. The
-# roles themselves get their rights from `dpanalytics upgrade`; here they are named so that each user can
-# be a member of its own.
+# Run once by the database's image, when its directory is empty: users, each in a role of its own.
+# The roles get their rights from `dpanalytics upgrade`; here they are made so that they have members.
 set -eu
 : "${SECRETS:=/run/secrets}"
 
-make_user() {
-  name=$1
-  shift
-  for role in "$@"; do
-    psql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" --set ON_ERROR_STOP=1 --quiet <<SQL
-SELECT 'CREATE ROLE dpanalytics_$role NOLOGIN'
-WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dpanalytics_$role') \gexec
-SQL
-  done
+# A backup reads the journal, the register and the sealed vault, and writes nothing.
+for name in macro micro steward auditor backup; do
   # psql reads and quotes the password itself, so it is in no argument of a process.
-  roles=$(printf ', dpanalytics_%s' "$@")
   psql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" --set ON_ERROR_STOP=1 --quiet <<SQL
+SELECT 'CREATE ROLE dpanalytics_$name NOLOGIN'
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dpanalytics_$name') \gexec
 \set password \`cat $SECRETS/database_$name\`
-CREATE ROLE $name LOGIN PASSWORD :'password' IN ROLE ${roles#, };
+CREATE ROLE $name LOGIN PASSWORD :'password' IN ROLE dpanalytics_$name;
 SQL
-}
-
-make_user macro macro
-make_user micro micro
-make_user steward steward
-make_user auditor auditor
-# A backup reads the journal, the register and the sealed vault.
-make_user backup auditor steward
+done

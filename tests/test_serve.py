@@ -85,6 +85,17 @@ def test_it_tells_its_address_and_answers_there(running: Service) -> None:
     assert first.content == again.content
 
 
+def test_who_comes_by_https_through_a_proxy_of_this_machine_is_held_to_it(running: Service) -> None:
+    def told(**headers: str) -> httpx.Headers:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.get(f"{running.address}/health/live", headers=named).headers
+
+    by_https = told(x_forwarded_proto="https", x_forwarded_for="192.0.2.7")
+    assert by_https["strict-transport-security"] == "max-age=31536000"
+    for plain in (told(), told(x_forwarded_proto="http", x_forwarded_for="192.0.2.7")):
+        assert "strict-transport-security" not in plain
+
+
 def test_its_port_is_not_taken_twice(running: Service, settings: Settings) -> None:
     port = running.address.rpartition(":")[2]
     environ = environment(settings.home, local_accounts=True)

@@ -1,9 +1,11 @@
 """The macro application as it is put together: what holds whoever asks, and whatever is asked."""
 
 import asyncio
+import dataclasses
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,23 @@ import httpx
 import polars as pl
 import pytest
 
+from dpanalytics.api.guard import Rates
 from dpanalytics.errors import ConfigurationError
 from dpanalytics.query.timing import TimeClasses
 from dpanalytics.server.macro import create_macro_app
-from dpanalytics.server.process import uvicorn_options
+from dpanalytics.server.micro import create_micro_app
+from dpanalytics.server.process import CreateApp, uvicorn_options
 from dpanalytics.settings import Settings, load_settings
-from tests.api.serving import COMMITTEE, PRACTICE, QUESTION, Standing, serving, standing
+from tests.api.serving import (
+    COMMITTEE,
+    PEOPLE,
+    PRACTICE,
+    QUESTION,
+    Checker,
+    Standing,
+    serving,
+    standing,
+)
 
 QUICK = {"time_class_ms": 10, "requests_per_minute": 100_000}
 
@@ -90,6 +103,52 @@ def test_every_refusal_is_a_problem_with_careful_headers(
     assert response.headers["dpanalytics-log-number"]
     assert "server" not in response.headers
     assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("create", [create_macro_app, create_micro_app])
+def test_no_address_has_a_method_that_echoes_and_each_names_those_that_it_has(
+    home_of_all: Path, create: CreateApp
+) -> None:
+    with standing(settings_of(home_of_all), create=create) as served:
+        described = served.get("/openapi.json").json()["paths"]
+        for path in [*described, "/openapi.json"]:
+            target = path.replace("{", "").replace("}", "")
+            for method in ("TRACE", "TRACK", "CONNECT"):
+                told = served.request(method, target, headers={"x-canary": "canary"})
+                assert problem(told) == "method-not-allowed", (method, path)
+                assert "canary" not in f"{told.headers}{told.text}"
+                allowed = set(told.headers["allow"].split(", "))
+                for other in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+                    refused = served.request(other, target).status_code == 405
+                    assert refused == (other not in allowed), (other, path)
+
+
+def test_one_address_of_many_people_is_not_one_caller(home: Path) -> None:
+    """Four may come at once that are not signed in; nine questions are under way here."""
+    mine = QUESTION | {"metrics": [{"metric": "students"}]}
+    theirs = mine | {
+        "view": "submissions",
+        "group_by": [],
+        "purpose": "improve-assessment-practice",
+    }
+    people = {name: PEOPLE[name] for name in (COMMITTEE, PRACTICE)} | {
+        f"colleague-{n}": dataclasses.replace(PEOPLE[COMMITTEE], subject=f"s{n}") for n in range(5)
+    }
+
+    async def run() -> list[int]:
+        settings = settings_of(home, requests_per_minute=40, time_class_ms=400)
+        async with serving(settings, checker=Checker(people)) as served:
+            served.app.state.rates = Rates(per_minute=10_000, clock=time.monotonic)
+            asked = [
+                served.ask(question | {"epsilon": 0.01 + n / 1000}, key=f"key-{n:05}", token=token)
+                for n, (question, token) in enumerate(
+                    [(mine, t) for t in people if t != PRACTICE] + [(theirs, PRACTICE)] * 3
+                )
+            ]
+            answers = await asyncio.gather(*asked)
+            return [answer.status_code for answer in answers]
+
+    assert asyncio.run(run()) == [201] * 9
 
 
 def test_a_fault_is_told_with_careful_headers_too(home: Path) -> None:

@@ -32,6 +32,16 @@ def service(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield at_work
 
 
+@pytest.mark.parametrize("value", ["0.5", "1700000000", "2026-03-02", "now", "2026-03-02T10"])
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_a_moment_is_spelt_as_one(service: Service, name: str, value: str) -> None:
+    for path in ("/v1/audit/entries", "/v1/audit/totals"):
+        told = service.get(f"{path}?{name}={value}", of="auditor")
+        (fault,) = problem(told, 422, "request-malformed")["errors"]
+        assert fault["place"] == f"query.{name}"
+        assert service.get(f"{path}?{name}=2026-03-02T10:15:00Z", of="auditor").status_code == 200
+
+
 def told(service: Service, path: str, *, of: str = "auditor") -> Any:
     answered = service.get(path, of=of)
     assert answered.status_code == 200, answered.text

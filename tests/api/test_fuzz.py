@@ -1,5 +1,6 @@
 """Requests that nobody thought of: the service keeps to its description, and never fails."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,15 +13,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dpanalytics.api import examples
+from dpanalytics.openness.annual import to_json
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.server.micro import create_micro_app
 from dpanalytics.settings import Settings, load_settings
+from dpanalytics.web.annual_report.report import document_of
+from dpanalytics.web.annual_report.written import to_page, to_pdf
+from dpanalytics.wiring.auditing import make_signing_key, open_auditing
 from dpanalytics.wiring.auditor import open_auditor
+from dpanalytics.wiring.reports import ReportForm, Reports
 from tests.access.issuing import issuing
+from tests.annual.years import ONE_QUESTION
 from tests.api.microhome import number
 from tests.api.people import COMMITTEE, Service, copied, problem, service_over
 from tests.client.service import serving
@@ -37,11 +46,13 @@ positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "406",
 
 @dataclass(frozen=True)
 class Running:
-    """The service on a port, and a token of the committee's."""
+    """The service on a port, and a token of somebody's."""
 
     address: str
     token: str
     settings: Settings
+    auditor: str = ""
+    """A token of somebody who may look at everything."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +67,25 @@ def running(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
         settings = issuer.settings_for(load_settings(home, environ={})).model_copy(update=quick)
         with serving(settings) as address:
-            yield Running(address, issuer.token(COMMITTEE), settings)
+            token = issuer.token(COMMITTEE)
+            make_what_auditors_read(settings, address, token)
+            yield Running(address, token, settings, issuer.token("auditor"))
+
+
+def make_what_auditors_read(settings: Settings, address: str, token: str) -> None:
+    """A release under the id of the description's examples, a checkpoint over it, a report."""
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": examples.KEY}
+    assert httpx.post(f"{address}/v1/releases", json=FREE, headers=headers).status_code == 201
+    make_signing_key(settings, origin="example.ac.uk/journal")
+    with open_auditing(settings) as opened:
+        opened.checkpoint()
+    document = document_of(ONE_QUESTION)
+    written = {
+        ReportForm.JSON: to_json(ONE_QUESTION),
+        ReportForm.HTML: to_page(document),
+        ReportForm.PDF: to_pdf(document),
+    }
+    Reports(settings.reports).keep("2013/14", written)
 
 
 def fuzz(running: Running, where: Path, *options: str) -> None:
@@ -82,6 +111,17 @@ def fuzz(running: Running, where: Path, *options: str) -> None:
 @pytest.mark.slow
 def test_the_service_keeps_to_its_description(running: Running, tmp_path: Path) -> None:
     fuzz(running, tmp_path, f"{running.address}/openapi.json", "--max-examples", "3")
+
+
+@pytest.mark.slow
+def test_what_auditors_alone_see_keeps_to_its_description(running: Running, tmp_path: Path) -> None:
+    for_auditors = "^/v1/(audit|reviews|reports|releases)"
+    fuzz(
+        dataclasses.replace(running, token=running.auditor),
+        tmp_path,
+        *(f"{running.address}/openapi.json", "--max-examples", "5"),
+        *("--include-path-regex", for_auditors, "--exclude-method", "POST"),
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from dpanalytics.api.guard import (
     AddressRates,
     CallersWhoLeft,
     KnownHosts,
-    Methods,
     Rates,
     SecurityHeaders,
     Sizes,
@@ -75,6 +74,7 @@ def scope(
         "query_string": query,
         "headers": list(({b"host": b"127.0.0.1:8000"} | (headers or {})).items()),
         "client": client,
+        "scheme": "http",
     }
 
 
@@ -229,6 +229,57 @@ def test_an_address_is_limited_by_what_it_asks_without_sign_in_and_by_what_sign_
     assert answers("/v1/releases", 422, times=5) == [422] * 5
 
 
+def all_at_once(people: int, *, status: int, rates: Rates) -> list[int]:
+    """The statuses of requests from one address of which none is answered before all have come."""
+
+    async def run() -> list[int]:
+        go = asyncio.Event()
+
+        async def slow(told: Scope, receive: Receive, send: Send) -> None:
+            await go.wait()
+            await answering(status)(told, receive, send)
+
+        app = AddressRates(slow, rates=rates, signed_in="/v1/")
+        sent = [Sent() for _ in range(people)]
+        asked = [asyncio.create_task(app(scope(), body_of(b""), each)) for each in sent]
+        for _ in range(8):
+            await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(*asked)
+        return [each.status for each in sent]
+
+    return asyncio.run(run())
+
+
+def test_however_many_people_of_one_address_wait_for_answers_nobody_is_locked_out() -> None:
+    rates = Rates(per_minute=30, clock=Seconds())  # three at once
+    assert all_at_once(41, status=200, rates=rates) == [200] * 41
+    assert len(rates) == 0
+
+
+def test_sign_ins_that_fail_at_the_same_time_are_owed_up_to_as_many_as_may_come_at_once() -> None:
+    clock = Seconds()
+    rates = Rates(per_minute=30, clock=clock)  # three at once, one in two seconds
+    assert all_at_once(41, status=401, rates=rates) == [401] * 41
+    app = AddressRates(answering(200), rates=rates, signed_in="/v1/")
+    clock.now += 7.9
+    assert through(app, scope()).status == 429
+    clock.now += 0.2
+    assert through(app, scope()).status == 200
+
+
+def test_a_refusal_says_what_each_process_takes() -> None:
+    rates = Rates(per_minute=300, clock=Seconds(), whose="of one address that are not signed in")
+    for _ in range(30):
+        rates.take("a")
+    with pytest.raises(TooManyRequests) as refused:
+        rates.take("a")
+    assert str(refused.value).startswith(
+        "too many requests of one address that are not signed in: each process of the service "
+        "takes 30 at once, and 300 a minute after that"
+    )
+
+
 @pytest.mark.parametrize(
     ("client", "network"),
     [
@@ -275,28 +326,22 @@ def test_two_hosts_or_none_are_refused() -> None:
     assert through(app, scope() | {"headers": []}).status == 400
 
 
-@pytest.mark.parametrize(("method", "status"), [("TRACE", 405), ("CONNECT", 405), ("GET", 200)])
-def test_a_method_that_echoes_is_refused(method: str, status: int) -> None:
-    sent = through(Methods(answering(200)), scope(method=method))
-    assert sent.status == status
-    if status == 405:
-        assert sent.problem == "method-not-allowed"
-        assert sent.headers[b"allow"]
-
-
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("strict", [True, False])
-def test_every_response_makes_browsers_careful(strict: bool) -> None:
+def test_every_response_makes_browsers_careful(strict: bool, scheme: str) -> None:
     async def lax(_scope: Scope, _receive: Receive, send: Send) -> None:
         headers = [(b"X-Content-Type-Options", b"sniff"), (b"Cache-Control", b"public")]
         await send({"type": "http.response.start", "status": 500, "headers": headers})
 
     app = SecurityHeaders(lax, strict_transport=strict)
-    inside, outside = through(app, scope()), through(app, scope(path="/problems/x"))
+    inside = through(app, scope() | {"scheme": scheme})
+    outside = through(app, scope(path="/problems/x"))
     assert inside.headers[b"x-content-type-options"] == b"nosniff"
     assert b"default-src 'none'" in inside.headers[b"content-security-policy"]
     assert b"frame-ancestors 'none'" in inside.headers[b"content-security-policy"]
     assert inside.headers[b"referrer-policy"] == b"no-referrer"
-    assert (b"strict-transport-security" in inside.headers) == strict
+    assert (b"strict-transport-security" in inside.headers) == (strict or scheme == "https")
+    assert (b"strict-transport-security" in outside.headers) == strict
     assert inside.headers[b"cache-control"] == b"no-store"
     assert outside.headers[b"cache-control"] == b"public"
 

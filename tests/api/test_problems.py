@@ -155,6 +155,21 @@ def test_what_is_for_who_runs_the_service_is_logged_and_not_told(
         assert f"{kind.__name__}: /etc/{CANARY}" in caplog.text
 
 
+def test_a_full_service_is_a_warning_and_a_broken_one_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raised(errors.ServiceBusy("much is waiting", retry_after=1))
+    raised(errors.JournalError("it does not answer"))
+    raised(errors.ReleaseFailed())  # its message is always the same
+    raised(errors.TooManyRequests("often", retry_after=1))  # the caller's doing: no line of its own
+    ours = [r for r in caplog.records if r.name.startswith("dpanalytics.")]
+    assert [(r.levelname, r.getMessage()) for r in ours] == [
+        ("WARNING", "ServiceBusy: much is waiting"),
+        ("ERROR", "JournalError: it does not answer"),
+        ("ERROR", f"ReleaseFailed: {errors.ReleaseFailed()}"),
+    ]
+
+
 def test_of_a_fault_that_nobody_foresaw_only_that_there_was_one_is_told() -> None:
     told = response_of(internal_fault())
     assert told.status_code == 500

@@ -336,6 +336,46 @@ def test_local_sign_in_is_for_this_machine_only(local: Settings) -> None:
     assert posted(off, json=body).status_code == 403
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:8000", "[::1]:8000"])
+def test_local_sign_in_is_called_by_a_name_of_this_machine(local: Settings, host: str) -> None:
+    body = {"name": "ada", "password": PASSWORD}
+    assert posted(app_of(local), json=body, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "analytics.example.ac.uk"},
+        {"Host": "127.0.0.1.example"},
+        {"Host": ""},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"X-Forwarded-Proto": "https"},
+        {"X-Forwarded-Host": "localhost"},
+        {"Forwarded": "for=127.0.0.1"},
+        {"X-Real-IP": "192.0.2.7"},
+        {"Via": "1.1 proxy"},
+    ],
+    ids=str,
+)
+def test_a_proxy_on_this_machine_opens_local_sign_in_to_nobody(
+    local: Settings, headers: dict[str, str]
+) -> None:
+    answer = posted(app_of(local), json={"name": "ada", "password": PASSWORD}, headers=headers)
+    assert answer.status_code == 403
+
+
+def test_nor_does_one_that_says_nothing_of_itself_in_the_version_that_nginx_speaks(
+    local: Settings,
+) -> None:
+    app = app_of(local)
+
+    async def older(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "http_version": "1.0"}, receive, send)
+
+    answer = posted(older, json={"name": "ada", "password": PASSWORD})  # type: ignore[arg-type]
+    assert answer.status_code == 403
+
+
 # The description
 
 

@@ -16,13 +16,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dpanalytics.api.asking import answer
+from dpanalytics.api import asking
 from dpanalytics.api.turns import Lane, Turns, open_turns
 from dpanalytics.errors import ReleaseFailed, RequestIdReused, ServiceBusy, TooManyRequests
 from dpanalytics.ledger.accounts import Debit, Recorded, Ticket
 from dpanalytics.ledger.journal import SqliteJournal, create_journal
 from dpanalytics.ledger.verify import verify
-from dpanalytics.query.answer import Answered
+from dpanalytics.query.answer import Answered, Desk
+from dpanalytics.query.request import Question
 from dpanalytics.schema.budget import Caps
 from tests.ledger.fakes import Clock, Declared, cap, grant
 from tests.query.desks import FIRST, World, asked, consumer
@@ -31,6 +32,8 @@ LONG = 3600.0
 """Seconds that no test waits."""
 SOON = 0.02
 """Seconds of a time limit that a test waits out; it decides nothing but the test's length."""
+IN_TIME = 1.0
+"""Seconds within which a question that nobody holds up has begun."""
 
 
 class Hands(Executor):
@@ -78,6 +81,15 @@ def lane(
         time_limit=time_limit,
         tell=told or Told(),
     )
+
+
+async def answer(turns: Turns, desk: Desk, question: Question, *, request_id: str) -> Answered:
+    """The answer as it is recorded."""
+    answered, body = await asking.answer(
+        turns, desk, question, request_id=request_id, form="as it is", formed=bytes
+    )
+    assert body == answered.body
+    return answered
 
 
 async def settled() -> None:
@@ -143,6 +155,21 @@ async def test_what_has_not_begun_in_time_is_dropped_and_never_happens() -> None
     hands.finish()
     await settled()
     assert (done, hands.given) == (["first"], [])
+
+
+@in_loop
+async def test_who_waited_elsewhere_before_waits_no_longer_than_one_limit_in_all() -> None:
+    hands, done = Hands(), []
+    one = lane(hands, time_limit=LONG)
+    passed = one.deadline() - LONG
+    working = asyncio.create_task(one.run("a", lambda: done.append("first"), until=passed))
+    waiting = asyncio.create_task(one.run("a", lambda: done.append("second"), until=passed))
+    for late, told in ((working, "the work goes on"), (waiting, "nothing was charged")):
+        with pytest.raises(ServiceBusy, match=told):
+            await late
+    hands.finish()
+    await settled()
+    assert done == ["first"]
 
 
 @in_loop
@@ -449,7 +476,7 @@ def test_what_has_begun_ends_in_a_release_that_its_key_fetches_for_free(
     desk = dataclasses.replace(world.desk(), ledger=ledger)
 
     async def run() -> Answered:
-        limit = SOON if why == "the time was up" else LONG
+        limit = IN_TIME if why == "the time was up" else LONG
         with ThreadPoolExecutor(1) as pool:
             answers = lane(pool, time_limit=limit)
             await begun_and_given_up(answers)
@@ -528,6 +555,72 @@ def test_the_same_request_at_once_is_worked_on_once_and_charged_to_one(world: Wo
     assert ledger.debits == 1
     assert len({answer.body for answer in answers}) == 1
     assert [answer.charged for answer in answers].count(True) == 1
+
+
+def test_the_same_request_in_two_forms_at_once_is_charged_once(world: World) -> None:
+    ledger = Stopping(world.journal, "before the record")
+    desk = dataclasses.replace(world.desk(), ledger=ledger)
+
+    async def run() -> list[tuple[Answered, tuple[str, bytes]]]:
+        async with two_lanes() as both:
+            waits = [
+                asyncio.create_task(
+                    asking.answer(
+                        both,
+                        desk,
+                        asked(),
+                        request_id="key-1",
+                        form=form,
+                        formed=lambda body, form=form: (form, body),
+                    )
+                )
+                for form in ("csv", "csv", "arrow")
+            ]
+            while ledger.debits < 2:
+                await asyncio.sleep(0)
+            ledger.go.set()
+            return await asyncio.gather(*waits)
+
+    answers = asyncio.run(run())
+    assert paid_and_released(world) == (1, 1)
+    assert [answered.charged for answered, _ in answers].count(True) == 1
+    assert len({answered.body for answered, _ in answers}) == 1
+    assert [form for _, (form, _) in answers] == ["csv", "csv", "arrow"]
+    assert all(body == answered.body for answered, (_, body) in answers)
+
+
+def test_no_room_for_look_ups_is_no_reason_to_keep_an_answer_back_that_was_charged(
+    world: World,
+) -> None:
+    ledger = Stopping(world.journal, "before the record")
+    desk = dataclasses.replace(world.desk(), ledger=ledger)
+
+    async def run() -> tuple[Answered, str]:
+        async with two_lanes() as both:
+            asking_for = asyncio.create_task(
+                asking.answer(
+                    both, desk, asked(), request_id="key-1", form="csv", formed=lambda _: "a table"
+                )
+            )
+            await asyncio.to_thread(ledger.reached.wait, 30)
+            # From now on the consumer has as many look-ups waiting as may be.
+            go = threading.Event()
+            full = [
+                asyncio.create_task(both.look_up("committee", lambda: go.wait(30)))
+                for _ in range(2 + 8)
+            ]
+            await settled()
+            with pytest.raises(TooManyRequests, match="nothing was charged"):
+                await both.look_up("committee", int)
+            ledger.go.set()
+            told = await asking_for
+            go.set()
+            await asyncio.gather(*full)
+            return told
+
+    answered, table = asyncio.run(run())
+    assert (answered.charged, table) == (True, "a table")
+    assert paid_and_released(world) == (1, 1)
 
 
 def test_one_key_for_two_questions_at_once_is_refused_to_the_later_one(world: World) -> None:

@@ -5,7 +5,6 @@ The proof of a release is for whoever paid for it, and for auditors.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -16,7 +15,7 @@ from pydantic import Field
 from dpanalytics.access.principal import Role
 from dpanalytics.api import examples
 from dpanalytics.api.bodies import Units
-from dpanalytics.api.body import Body
+from dpanalytics.api.body import Body, Moment
 from dpanalytics.api.described import LINK, LOOKED_UP, of_json, operation_name, responses
 from dpanalytics.api.macro import (
     LARGEST,
@@ -125,10 +124,10 @@ def wanted_in(
         str | None, Query(max_length=100, description="Only for this purpose.")
     ] = None,
     since: Annotated[
-        datetime | None, Query(description="Only from this moment on; with its zone.")
+        Moment | None, Query(description="Only from this moment on; with its zone.")
     ] = None,
     until: Annotated[
-        datetime | None, Query(description="Only before this moment; with its zone.")
+        Moment | None, Query(description="Only before this moment; with its zone.")
     ] = None,
 ) -> Filter:
     """The entries that a request wants.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal, TypeVar
 
 from fastapi import Request
@@ -12,6 +12,7 @@ from dpanalytics.errors import MediaTypeRefused, RequestMalformed
 from dpanalytics.query.request import place_and_rule
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}.*", re.ASCII)
 
 
 class Body(BaseModel):
@@ -34,6 +35,16 @@ def _spelt_as_a_day(value: object) -> object:
 
 Day = Annotated[date, BeforeValidator(_spelt_as_a_day)]
 """A day in an address; a number is none, which pydantic would take for seconds since 1970."""
+
+
+def _spelt_as_a_moment(value: object) -> object:
+    if isinstance(value, str) and not _MOMENT.fullmatch(value):
+        raise ValueError("a moment is YYYY-MM-DDTHH:MM:SS with its zone, such as Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_spelt_as_a_moment)]
+"""A moment in an address; a number is none, likewise."""
 
 A = TypeVar("A", bound=Asked)
 

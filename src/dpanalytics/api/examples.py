@@ -9,7 +9,7 @@ from typing import Any
 from dpanalytics import errors
 from dpanalytics.api.problems import NOT_HERE, WHERE, Problem, internal_fault, problem_of
 
-KEY = "committee-2026-03-withdrawals"
+KEY = "5b0c6f0e-3d1a-4f57-9c3e-8a4d2f7e6b91"
 TOO_LITTLE = (
     "quality-committee's grant for view enrolments, academic year 2013/14 has epsilon 0.2104 left "
     "at delta 1e-07; the question costs 0.5. What is left buys this question with margins 2.4 "

@@ -1,4 +1,4 @@
-"""Guards before the routes: sizes, hosts, methods, rates, callers who left, headers of responses.
+"""Guards before the routes: sizes, hosts, rates, callers who left, headers of responses.
 
 Each is a pure ASGI application around another one, and knows nothing of what is asked. The order
 in which they stand is decided, and told, in `dpanalytics.server.process`.
@@ -25,10 +25,6 @@ KEPT_BUCKETS = 10_000
 """Askers or addresses whose rates are remembered; a bucket takes about 300 bytes."""
 BURST = 0.1
 """Share of a minute's requests that may come at once."""
-REFUSED_METHODS = frozenset({"TRACE", "TRACK", "CONNECT"})
-"""Methods that would echo or forward what was sent (RFC 9110, 9.3.6 and 9.3.8)."""
-METHODS = "GET, HEAD, POST"
-
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -58,9 +54,15 @@ class Rates:
     """
 
     def __init__(
-        self, *, per_minute: float, clock: Callable[[], float], kept: int = KEPT_BUCKETS
+        self,
+        *,
+        per_minute: float,
+        clock: Callable[[], float],
+        whose: str = "of one person or consumer",
+        kept: int = KEPT_BUCKETS,
     ) -> None:
-        """The clock gives seconds and never goes back."""
+        """A refusal says whose requests are too many; the clock, in seconds, never goes back."""
+        self._whose = whose
         self._per_second = per_minute / 60
         self._most = max(1.0, per_minute * BURST)
         self._clock = clock
@@ -77,20 +79,32 @@ class Rates:
         Raises:
             TooManyRequests: the bucket is empty; the request counts for nothing.
         """
-        now = self._clock()
-        left = self._left(name, now)
+        self.check(name)
+        self.count(name)
+
+    def check(self, name: Hashable) -> None:
+        """Refuse a request that may not come now; it counts for nothing either way.
+
+        Raises:
+            TooManyRequests: the bucket is empty.
+        """
+        left = self._left(name, self._clock())
         if left < 1:
             raise TooManyRequests(
-                f"more than {self._per_second * 60:g} requests a minute to one process of the "
-                "service; nothing was begun, and nothing was charged",
+                f"too many requests {self._whose}: each process of the service takes "
+                f"{self._most:g} at once, and {self._per_second * 60:g} a minute after that; "
+                "nothing was begun, and nothing was charged",
                 retry_after=(1 - left) / self._per_second,
             )
-        self._keep(name, left - 1, now)
 
-    def give_back(self, name: Hashable) -> None:
-        """Undo the count of a request."""
+    def count(self, name: Hashable) -> None:
+        """Count a request that was let in, also where the bucket is empty by now.
+
+        As many may be owed as may come at once, and no more: what many at the same time owe holds
+        nobody up for longer than that.
+        """
         now = self._clock()
-        self._keep(name, min(self._most, self._left(name, now) + 1), now)
+        self._keep(name, max(self._left(name, now) - 1, -self._most), now)
 
     def _left(self, name: Hashable, now: float) -> float:
         left, then = self._buckets.get(name, (self._most, now))
@@ -112,16 +126,21 @@ class SecurityHeaders:
     """Headers that make browsers careful, and keep answers out of caches."""
 
     def __init__(self, app: ASGIApp, *, strict_transport: bool) -> None:
-        """With `strict_transport`, browsers are told to come by HTTPS only (RFC 6797)."""
+        """With `strict_transport`, browsers are always told to come by HTTPS only (RFC 6797).
+
+        Without it, only those that have come by HTTPS, as a proxy that is trusted says.
+        """
         self._app = app
-        self._always = SECURITY_HEADERS + ((HSTS,) if strict_transport else ())
+        self._strict_transport = strict_transport
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add the headers to the response."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = list(self._always)
+                more = list(SECURITY_HEADERS)
+                if self._strict_transport or scope["scheme"] == "https":
+                    more.append(HSTS)
                 kinds = [v for n, v in message.get("headers", ()) if n.lower() == b"content-type"]
                 more.append(PAGE_POLICY if kinds and kinds[0].startswith(b"text/html") else POLICY)
                 if scope["path"].startswith("/v1"):
@@ -146,7 +165,7 @@ class KnownHosts:
         """Pass on, or answer 400."""
         if scope["type"] == "http":
             named = [value for name, value in scope["headers"] if name == b"host"]
-            if len(named) != 1 or _without_port(named[0].decode("latin-1")) not in self._hosts:
+            if len(named) != 1 or without_port(named[0].decode("latin-1")) not in self._hosts:
                 await _refuse("bad-request", "The header Host names no host of this service.")(
                     scope, receive, send
                 )
@@ -154,7 +173,7 @@ class KnownHosts:
         await self._app(scope, receive, send)
 
 
-def _without_port(host: str) -> str:
+def without_port(host: str) -> str:
     """The name or address of a host, in lower case; brackets of an IPv6 address are kept."""
     name, colon, port = host.lower().rpartition(":")
     return (
@@ -162,22 +181,6 @@ def _without_port(host: str) -> str:
         if colon and port.isdigit() and (":" not in name or name[-1] == "]")
         else (host.lower())
     )
-
-
-class Methods:
-    """Refuses methods that would send back what came, such as TRACE."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 405."""
-        if scope["type"] == "http" and scope["method"] in REFUSED_METHODS:
-            refusal = _refuse("method-not-allowed", "The method is not spoken here.")
-            refusal.headers["Allow"] = METHODS
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
 
 
 class Sizes:
@@ -241,7 +244,11 @@ class Sizes:
 
 
 class AddressRates:
-    """Limits, by address, requests of those who have not signed in, and signing in that fails."""
+    """Limits, by address, requests of those who have not signed in, and signing in that fails.
+
+    Who has signed in counts for nothing here, however long the answer takes: one address may stand
+    for everybody of a university.
+    """
 
     def __init__(self, app: ASGIApp, *, rates: Rates, signed_in: str) -> None:
         """Requests to paths under `signed_in` count only where they are answered 401."""
@@ -255,24 +262,22 @@ class AddressRates:
             await self._app(scope, receive, send)
             return
         network = network_of(scope.get("client"))
+        signs_in = scope["path"].startswith(self._signed_in)
         try:
-            self._rates.take(network)  # at once, so that many at the same time can't all pass
+            if signs_in:
+                self._rates.check(network)
+            else:
+                self._rates.take(network)
         except TooManyRequests as refusal:
             await response_of(problem_of(refusal))(scope, receive, send)
             return
-        status = 0
 
         async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] == "http.response.start" and message["status"] == 401:
+                self._rates.count(network)
             await send(message)
 
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            if status != 401 and scope["path"].startswith(self._signed_in):
-                self._rates.give_back(network)
+        await self._app(scope, receive, watched if signs_in else send)
 
 
 def network_of(client: tuple[str, int] | None) -> str:

@@ -11,7 +11,14 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Requ
 
 from dpanalytics.access.principal import Role
 from dpanalytics.api import bodies, examples
-from dpanalytics.api.answers import OFFERED, Form, Rounding, choose_form, represented
+from dpanalytics.api.answers import (
+    OFFERED,
+    Form,
+    Represented,
+    Rounding,
+    choose_form,
+    represented,
+)
 from dpanalytics.api.asking import answer
 from dpanalytics.api.described import (
     BODY,
@@ -26,7 +33,6 @@ from dpanalytics.api.described import (
 from dpanalytics.api.reading import budget_seen_by, releases_seen_by
 from dpanalytics.api.service import InTurn
 from dpanalytics.api.sign_in import AskingAs, SignedIn, holding, signed_in
-from dpanalytics.api.turns import Turns
 from dpanalytics.errors import MediaTypeRefused, ReleaseMissing
 from dpanalytics.query.request import Question, parse_question_json
 from dpanalytics.wiring.macro import MacroDoor
@@ -221,7 +227,7 @@ def _questions(router: APIRouter) -> None:
                 alias="Idempotency-Key",
                 pattern=KEY,
                 description="Names this request for good: asking again under it is never charged "
-                "twice. A new one for every question, for instance a UUID.",
+                "twice. A new one for every question that nobody can guess, such as a UUID.",
                 examples=[examples.KEY],
             ),
         ],
@@ -235,8 +241,15 @@ def _questions(router: APIRouter) -> None:
         nothing, under whatever key. After a failure or a lost connection, ask again with the same
         key.
         """
-        answered = await answer(turns, door.desk(consumer), question, request_id=key)
-        response = await _in_form(turns, consumer, answered.body, wanted)
+        answered, table = await answer(
+            turns,
+            door.desk(consumer),
+            question,
+            request_id=key,
+            form=wanted,
+            formed=lambda body: _formed(body, wanted),
+        )
+        response = _told(answered.body, table, wanted[0])
         response.status_code = 201 if answered.charged else 200
         home = request.scope.get("root_path", "")
         response.headers["Location"] = f"{home}/v1/releases/{answered.request_id}"
@@ -323,16 +336,22 @@ def _releases(router: APIRouter) -> None:
         What is not there and what is another's are told apart for nobody but auditors, who see
         that it was asked, in JSON, and not what.
         """
-        found = await turns.look_up(
-            principal.subject, lambda: door.release(request_id, consumers=principal.consumers)
-        )
+
+        def told() -> Response | None:
+            found = door.release(request_id, consumers=principal.consumers)
+            if found is not None:
+                return _told(found.body, _formed(found.body, wanted), wanted[0])
+            if not principal.is_any_of(Role.AUDITOR):
+                return None
+            record = door.record(request_id)
+            if record is None:
+                return None
+            metadata = bodies.record_body(record).model_dump_json()
+            return Response(metadata, media_type=Form.JSON.value, headers={"Vary": "Accept"})
+
+        found = await turns.look_up(principal.subject, told)
         if found is not None:
-            return await _in_form(turns, principal.subject, found.body, wanted)
-        if principal.is_any_of(Role.AUDITOR):
-            record = await turns.look_up(principal.subject, lambda: door.record(request_id))
-            if record is not None:
-                told = bodies.record_body(record).model_dump_json()
-                return Response(told, media_type=Form.JSON.value, headers={"Vary": "Accept"})
+            return found
         raise ReleaseMissing("no release of that id is yours")
 
 
@@ -356,14 +375,16 @@ def _budget(router: APIRouter) -> None:
         return await turns.look_up(named, lambda: bodies.budget_body(named, door.accounts(named)))
 
 
-async def _in_form(
-    turns: Turns, asker: str, body: bytes, wanted: tuple[Form, Rounding]
-) -> Response:
-    """A recorded answer as a response in the form that is wanted."""
+def _formed(body: bytes, wanted: tuple[Form, Rounding]) -> Represented | None:
+    """A recorded answer as the table that is wanted; None where its JSON is."""
     form, rounding = wanted
+    return None if form is Form.JSON else represented(body, form=form, rounding=rounding)
+
+
+def _told(body: bytes, table: Represented | None, form: Form) -> Response:
+    """A recorded answer as a response: as it is, or as its table."""
     headers = {"Vary": "Accept"}
-    if form is not Form.JSON:
-        table = await turns.look_up(asker, lambda: represented(body, form=form, rounding=rounding))
+    if table is not None:
         body = table.content
         headers["Dpanalytics-Snapshots"] = ", ".join(table.snapshots)
         if table.coverage:

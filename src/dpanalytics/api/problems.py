@@ -174,7 +174,8 @@ KINDS: Mapping[type[DpAnalyticsError], Kind] = {
     errors.TooManyRequests: Kind(
         429,
         "Too many requests",
-        "The consumer asks more often, or has more waiting, than it may.",
+        "Requests of the consumer or the person, or of an address that are not signed in, come "
+        "more often than they may, or too many of the consumer are waiting.",
         "Ask again after the seconds that Retry-After says.",
     ),
     errors.ConsentError: Kind(
@@ -363,7 +364,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def _ours(_request: Request, error: DpAnalyticsError) -> JSONResponse:
         problem = problem_of(error)
         if problem.status >= 500:  # our own messages name no row and no person
-            log.error("%s: %s", type(error).__name__, error)
+            level = logging.WARNING if isinstance(error, errors.ServiceBusy) else logging.ERROR
+            log.log(level, "%s: %s", type(error).__name__, error)
         return response_of(problem)
 
     @app.exception_handler(RequestValidationError)

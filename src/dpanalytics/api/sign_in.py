@@ -19,6 +19,7 @@ from dpanalytics.access.claims import Reason
 from dpanalytics.access.principal import Principal, Role
 from dpanalytics.access.provider import DISCOVERY, is_loopback
 from dpanalytics.access.tokens import TokenChecker
+from dpanalytics.api.guard import without_port
 from dpanalytics.errors import NotPermitted, RequestError, RequestTooLarge, SignInRefused
 
 BEARER = "bearer"
@@ -27,6 +28,8 @@ OPENID_CONNECT = "openIdConnect"
 
 MAX_SIGN_IN = 8_192
 """Largest body of a local sign-in, in bytes."""
+FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "cf-connecting-ip"})
+"""Headers of proxies, besides those that begin with `x-forwarded-` (RFC 7239; RFC 9110, 7.6.3)."""
 
 
 class _Bearer(HTTPBearer):
@@ -180,9 +183,7 @@ def local_routes() -> APIRouter:
     async def local_tokens(request: Request, response: Response) -> LocalToken:
         """Sign in with a local account: a demonstration's way, on the loopback address only."""
         checker: TokenChecker = request.app.state.token_checker
-        client = request.client
-        # Also behind a proxy on this machine, which says who it speaks for.
-        if checker.local is None or client is None or not is_loopback(client.host):
+        if checker.local is None or not _comes_from_this_machine(request):
             raise NotPermitted("local accounts are for this machine only, where they are on")
         asked = await _local_sign_in(request)
         issued = await asyncio.to_thread(
@@ -192,6 +193,25 @@ def local_routes() -> APIRouter:
         return LocalToken(access_token=issued.token, expires_in=issued.expires_in)
 
     return router
+
+
+def _comes_from_this_machine(request: Request) -> bool:
+    """Whether somebody on this machine sent the request, as far as a request can show it.
+
+    A proxy on this machine comes from the loopback address too. It gives itself away by a header
+    that says for whom it asks, by the name that it was called by, or by the version of HTTP:
+    nginx, where it is told nothing, adds no header and names this machine, in HTTP/1.0.
+    """
+    client, host = request.client, without_port(request.headers.get("host", ""))
+    return (
+        client is not None
+        and is_loopback(client.host)
+        and is_loopback(host.removeprefix("[").removesuffix("]"))
+        and request.scope["http_version"] != "1.0"
+        and not any(
+            name in FORWARDING or name.startswith("x-forwarded-") for name in request.headers
+        )
+    )
 
 
 async def _local_sign_in(request: Request) -> LocalSignIn:

@@ -1,9 +1,10 @@
 """Turns: blocking work in a few threads, off the event loop, in a fair and bounded order.
 
 Polars, OpenDP and the journal block, so nothing of them runs on the event loop. A `Lane` has a few
-threads and a queue. Askers take turns in a circle, one job a turn, so one who floods the queue
-delays its own work and nobody else's. Two lanes stand side by side: questions in one, look-ups in
-the other, so what takes milliseconds never waits for what takes seconds.
+threads and a queue. Askers take turns in a circle, one job a turn. So one who floods the queue
+delays others by what is under way already, which may be its own in every thread, and by one job of
+its own in each round, never by what it has waiting. Two lanes stand side by side: questions in
+one, look-ups in the other, so what takes milliseconds never waits for what takes seconds.
 
 A job that has not begun can be dropped: nothing of it happened. One that has begun always runs to
 its end, whoever still waits for it, so that no debit is left without its release.
@@ -97,22 +98,37 @@ class Lane:
         """Jobs under way."""
         return len(self._begun)
 
-    async def run(self, asker: str, work: Callable[[], T], *, key: Hashable | None = None) -> T:
+    def deadline(self) -> float:
+        """When the time limit of a caller that comes now has passed, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._time_limit
+
+    async def run(
+        self,
+        asker: str,
+        work: Callable[[], T],
+        *,
+        key: Hashable | None = None,
+        until: float | None = None,
+    ) -> T:
         """What `work` returns or raises, done in a thread when the asker's turn has come.
 
         Work that carries a `key` is done once for all who ask for it meanwhile under that key.
-        Cancelling the caller drops work that has not begun, unless others wait for it too.
+        Cancelling the caller drops work that has not begun, unless others wait for it too. Who has
+        waited elsewhere before names the deadline of then as `until`.
 
         Raises:
             TooManyRequests: so much of this asker is waiting already; nothing was begun.
             ServiceBusy: the queue is full, the lane is closed, or the time limit has passed; the
                 message says whether the work was begun. What was begun is finished.
         """
+        left = self._time_limit
+        if until is not None:
+            left = max(0.0, until - asyncio.get_running_loop().time())
         job = self._job(asker, work, key)
         job.waiters += 1
         self._begin_next()
         try:
-            done, _ = await asyncio.wait((job.outcome,), timeout=self._time_limit)
+            done, _ = await asyncio.wait((job.outcome,), timeout=left)
         finally:
             job.waiters -= 1
             if not job.waiters and not job.begun:

@@ -193,7 +193,7 @@ class PostgresRecords(_Closing):
 
         Args:
             url: As the setting `database_url`; its user is a member of `dpanalytics_micro` or
-                `dpanalytics_steward`.
+                `dpanalytics_steward`, or for reading alone of `dpanalytics_backup`.
 
         Raises:
             ConfigurationError: it can't be reached, or is not of this release.

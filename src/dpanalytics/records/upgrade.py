@@ -17,6 +17,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 ROLES = "roles.postgresql.sql"
 SCHEMAS = "schemas.postgresql.sql"
+BACKUP = "backup.postgresql.sql"
 
 
 def upgrade_records(settings: Settings) -> str:
@@ -101,6 +102,7 @@ def _upgrade_postgres(url: str) -> str:
                     ).fetchall()
                 )
             done = migrate(wrapped, migrations=MIGRATIONS, schema=ATTACHED[0], of="the register")
+            connection.execute((MIGRATIONS / BACKUP).read_text("utf-8").encode())
             wrapped.commit()
     except psycopg.Error as error:
         raise ConfigurationError(told(error)) from error

@@ -38,7 +38,6 @@ from dpanalytics.api.guard import (
     AddressRates,
     CallersWhoLeft,
     KnownHosts,
-    Methods,
     Rates,
     SecurityHeaders,
     Sizes,
@@ -54,6 +53,7 @@ from dpanalytics.wiring.journals import utc_now
 
 SIGNED_IN = "/v1/"
 """Where routes lie that take a sign-in."""
+UNKNOWN = "of one address that are not signed in"
 BACKLOG = 2048
 """Connections that may wait to be let in."""
 ENGINE_THREADS = "POLARS_MAX_THREADS"
@@ -163,11 +163,10 @@ def create_app(
             ),
             # What is refused by its first lines costs least, so it is refused first.
             Middleware(KnownHosts, hosts=settings.allowed_hosts),
-            Middleware(Methods),
             # Before sign-in, which costs a signature's check.
             Middleware(
                 AddressRates,
-                rates=Rates(per_minute=per_minute, clock=time.monotonic),
+                rates=Rates(per_minute=per_minute, clock=time.monotonic, whose=UNKNOWN),
                 signed_in=SIGNED_IN,
             ),
             # Reads ahead, so the sizes must be counted within: what they refuse is raised there.

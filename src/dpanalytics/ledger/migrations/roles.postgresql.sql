@@ -7,6 +7,7 @@
 --   dpanalytics_micro    tells of refusals
 --   dpanalytics_steward  adopts declarations, tells of loads, snapshots and consents
 --   dpanalytics_auditor  reads
+--   dpanalytics_backup   reads all tables, those of register and vault too
 DO $$
 DECLARE
   missing text;
@@ -19,7 +20,8 @@ BEGIN
     RAISE EXCEPTION 'database % has not the encoding UTF8', current_database();
   END IF;
   FOREACH missing IN ARRAY ARRAY['dpanalytics_owner', 'dpanalytics_macro', 'dpanalytics_micro',
-                                 'dpanalytics_steward', 'dpanalytics_auditor'] LOOP
+                                 'dpanalytics_steward', 'dpanalytics_auditor',
+                                 'dpanalytics_backup'] LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = missing) THEN
       BEGIN
         EXECUTE format('CREATE ROLE %I NOLOGIN', missing);
