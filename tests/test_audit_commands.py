@@ -73,6 +73,7 @@ def test_an_export_is_verified_with_a_pin_of_before(
     assert "it begins with the" in told
     assert "the 2 answers are those that were recorded" in told
     assert "the files of 1 declarations are those that were adopted" in told
+    assert "each grant, cap and programme is as the declarations in force say" in told
     part = export / "entries" / "000000000000.jsonl"
     part.write_bytes(part.read_bytes().replace(b"quality-committee", b"quality-committer", 1))
     ran = run("ledger", "verify", export, "--keys", keys)

@@ -134,7 +134,7 @@ def test_the_archive_gives_back_what_was_declared_and_nothing_damaged(tmp_path: 
     assert archive.files(ex.Files().digest) is None
     archive.keep(ex.Files())
     archive.keep(ex.Files())
-    assert archive.files(ex.Files().digest) == ex.Files.files
+    assert archive.files(ex.Files().digest) == ex.Files().files
     (tmp_path / "declared" / ex.Files().digest).write_bytes(b"else")
     with pytest.raises(ConfigurationError, match="damaged"):
         archive.files(ex.Files().digest)
