@@ -116,7 +116,8 @@ def _sentences(report: Annual, asked: Sequence[Questions]) -> Iterator[str]:
     if expired:
         yield (
             f"{counted('approval')(expired)} {'has' if expired == 1 else 'have'} passed the last "
-            "day. Nothing is done under an approval after it, until it is approved again."
+            "day. Nothing new is charged, computed or shown under an approval after it, until it "
+            "is approved again."
         )
 
 
