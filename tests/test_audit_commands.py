@@ -172,11 +172,33 @@ def test_a_proof_is_printed_with_what_it_is_of(run: Run, at: tuple[str, Path]) -
 
 def test_entries_are_listed_by_what_they_tell_and_added_up(run: Run, at: tuple[str, Path]) -> None:
     grown(at)
-    assert done(run("ledger", "list", "--consumer", "quality-committee", *at)).count("debit") == 2
+    wanted = ("--consumer", "quality-committee", "--kind", "debit")
+    assert done(run("ledger", "list", *wanted, *at)).count("debit") == 2
     assert "debit" not in done(run("ledger", "list", "--until", "2020-01-01", *at))
     totals = done(run("ledger", "list", "--totals", "--year", "2013/14", *at))
     assert "2" in totals.splitlines()[3]
     assert "must be one of" in refused(run("ledger", "list", "--kind", "gossip", *at))
+
+
+def test_each_filter_of_the_list_has_its_effect(run: Run, at: tuple[str, Path]) -> None:
+    def listed(*words: object) -> int:
+        return done(run("ledger", "list", "--last", 900, *words, *at)).count("asked-once")
+
+    assert listed() == 2  # the debit and its release
+    for option, fits, other in (
+        ("--kind", "debit", "load"),
+        ("--consumer", "quality-committee", "annual-report"),
+        ("--view", "enrolments", "submissions"),
+        ("--year", "2013/14", "2014/15"),
+        ("--purpose", "quality-review", "annual-report"),
+        ("--since", "2020-01-01", "2090-01-01"),
+        ("--until", "2090-01-01", "2020-01-01T08:00:00"),
+    ):
+        assert listed(option, fits) == (1 if option == "--kind" else 2), option
+        assert listed(option, other) == 0, option
+    for option in ("--staff", "--commitment"):
+        assert listed(option, "ab" * 32) == 0
+        assert "64 digits of hex" in refused(run("ledger", "list", option, "Ada", *at))
 
 
 def test_journal_and_store_are_reconciled(run: Run, at: tuple[str, Path]) -> None:

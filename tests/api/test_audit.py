@@ -11,9 +11,11 @@ from dpanalytics.ledger.audit import read_proof
 from dpanalytics.ledger.checkpoint import open_checkpoint
 from dpanalytics.ledger.merkle import leaf_hash, verify_consistency, verify_inclusion
 from dpanalytics.ledger.note import VerifierKey
+from dpanalytics.schema.declared import read_declarations
 from dpanalytics.wiring.auditing import make_signing_key, open_auditing
 from tests.api.people import COMMITTEE, REVIEW, Service, copied, problem, service_over
 from tests.api.test_macro import QUESTION, REVIEWED
+from tests.conftest import ROOT
 
 KEY = "first-question"
 
@@ -30,6 +32,11 @@ def service(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             opened.checkpoint()
         assert at_work.ask(REVIEWED, "review-question", of="reviewer").status_code == 201
         yield at_work
+
+
+def grants(consumer: str) -> int:
+    """How many are declared."""
+    return len(read_declarations(ROOT).consumers[consumer].grants)
 
 
 def told(service: Service, path: str, *, of: str = "auditor") -> Any:
@@ -63,7 +70,13 @@ def test_entries_come_in_pages_and_by_what_they_tell(service: Service) -> None:
     for query, count in (
         ("kind=debit", 2),
         (f"kind=debit&consumer={COMMITTEE}", 1),
+        (f"consumer={COMMITTEE}", 1 + grants(COMMITTEE) + 1),  # a release goes with its debit
+        (f"kind=release&consumer={COMMITTEE}", 1),
+        ("kind=release&view=submissions", 1),
+        ("kind=release&purpose=quality-review", 1),
         ("kind=debit&view=submissions", 1),
+        (f"staff={'ab' * 32}", 0),
+        (f"commitment={'ab' * 32}", 0),
         ("kind=debit&academic_year=2013/14&purpose=quality-review", 1),
         ("kind=debit&academic_year=2014/15", 0),
         (f"since={quote(every[-1]['at'])}", 1),
@@ -74,7 +87,9 @@ def test_entries_come_in_pages_and_by_what_they_tell(service: Service) -> None:
 
 
 def test_totals_add_up_what_was_charged(service: Service) -> None:
-    totals = told(service, "/v1/audit/totals")["totals"]
+    everything = told(service, "/v1/audit/totals")
+    assert everything["acts"] == []  # tests/ledger/test_audit.py has some
+    totals = everything["totals"]
     assert [(t["consumer"], t["view"], t["debits"]) for t in totals] == [
         (REVIEW, "submissions", 1),
         (COMMITTEE, "enrolments", 1),
@@ -122,6 +137,8 @@ def test_only_auditors_see_the_journal(service: Service, path: str) -> None:
     problem(service.get("/v1/audit/checkpoint", of="stranger"), 403, "not-permitted")
 
 
-@pytest.mark.parametrize("query", ["kind=gossip", "since=2026-01-01T00:00:00"])
+@pytest.mark.parametrize(
+    "query", ["kind=gossip", "since=2026-01-01T00:00:00", "staff=Ada", "commitment=AB"]
+)
 def test_what_can_not_be_looked_for_is_refused(service: Service, query: str) -> None:
     problem(service.get(f"/v1/audit/entries?{query}", of="auditor"), 422, "request-error")

@@ -70,10 +70,21 @@ class TotalBody(Body):
     rho_units: Units
 
 
+class ActsBody(Body):
+    """What staff did under one programme and for one purpose."""
+
+    programme: str
+    purpose: str
+    runs: int = Field(description="How often its rule was run to find students.")
+    cases: int = Field(description="How often a case of one named student was asked for.")
+    disclosures: int = Field(description="How often a case was read with a name.")
+
+
 class TotalsBody(Body):
-    """Debits, added up."""
+    """Debits added up, and acts of staff counted."""
 
     totals: list[TotalBody]
+    acts: list[ActsBody]
 
 
 class CheckpointBody(Body):
@@ -124,6 +135,13 @@ def wanted_in(
     purpose: Annotated[
         str | None, Query(max_length=100, description="Only for this purpose.")
     ] = None,
+    staff: Annotated[
+        str | None,
+        Query(max_length=64, description="Only of this member of staff, as entries name them."),
+    ] = None,
+    commitment: Annotated[
+        str | None, Query(max_length=64, description="Only of this student, as entries name them.")
+    ] = None,
     since: Annotated[
         datetime | None, Query(description="Only from this moment on; with its zone.")
     ] = None,
@@ -134,9 +152,9 @@ def wanted_in(
     """The entries that a request wants.
 
     Raises:
-        RequestError: no such kind, or a time without its zone.
+        RequestError: no such kind, no commitment, or a time without its zone.
     """
-    return Filter(kind, consumer, view, academic_year, purpose, since, until)
+    return Filter(kind, consumer, view, academic_year, purpose, staff, commitment, since, until)
 
 
 Wanted = Annotated[Filter, Depends(wanted_in)]
@@ -173,8 +191,11 @@ def _entries(router: APIRouter) -> None:
         ] = -1,
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="How many at most.")] = PAGE,
     ) -> EntriesBody:
-        """Entries that fit all that is given; without answers and filters, which none holds."""
-        found = await turns.look_up(
+        """Entries that fit all that is given; without answers and filters, which none holds.
+
+        A release fits where its debit does: it has no consumer, view, year or purpose of its own.
+        """
+        found = await turns.audits.run(
             principal.subject,
             lambda: list(islice(door.audit.entries(wanted, after=after), limit + 1)),
         )
@@ -188,7 +209,7 @@ def _entries(router: APIRouter) -> None:
 
     @router.get(
         "/v1/audit/totals",
-        summary="What was charged, added up",
+        summary="What was charged and what staff did, added up",
         dependencies=[AUDITOR],
         responses=responses(
             {200: of_json("By consumer, view, year and purpose.", "totals")},
@@ -201,10 +222,14 @@ def _entries(router: APIRouter) -> None:
     ) -> TotalsBody:
         """Debits of the entries that fit, added up by consumer, view, academic year and purpose.
 
-        A question about several years counts for each of them.
+        A question about several years counts for each of them. Runs, cases and readings are
+        counted by programme and purpose; they are of no academic year.
         """
-        found = await turns.look_up(principal.subject, lambda: door.audit.totals(wanted))
-        return TotalsBody(totals=[_total(each) for each in found])
+        found = await turns.audits.run(principal.subject, lambda: door.audit.totals(wanted))
+        return TotalsBody(
+            totals=[_total(each) for each in found.charged],
+            acts=[ActsBody(**vars(each)) for each in found.acts],
+        )
 
 
 def _proofs(router: APIRouter) -> None:

@@ -233,7 +233,16 @@ TOTALS: Mapping[str, Any] = {
             "repeats": 1,
             "rho_units": "312500000",
         }
-    ]
+    ],
+    "acts": [
+        {
+            "programme": "quiet_weeks",
+            "purpose": "offer-support",
+            "runs": 4,
+            "cases": 2,
+            "disclosures": 17,
+        }
+    ],
 }
 
 _ROOT = "682975250e0da877c51cdfc2ae726f80ab01a7a3ae9154d9fddd71e49f2cb0f5"
