@@ -20,6 +20,7 @@ from dpanalytics.ledger.checkpoints import (
     STAMP,
     Checkpoints,
     kept_checkpoints,
+    publish_key,
     read_verifier_key,
     write_whole,
 )
@@ -45,7 +46,9 @@ def make_signing_key(settings: Settings, *, origin: str) -> VerifierKey:
     Raises:
         ConfigurationError: there is a key already, the name is no name, or none can be made.
     """
-    return make_key(settings.signing_key, name=origin, kind=SignatureType.ED25519)
+    key = make_key(settings.signing_key, name=origin, kind=SignatureType.ED25519)
+    publish_key(settings.signing_public, beside=settings.published_key)
+    return key
 
 
 def make_key(path: Path, *, name: str, kind: SignatureType) -> VerifierKey:
@@ -104,6 +107,7 @@ class Auditing:
             JournalError: the journal does not begin with what was signed before.
         """
         signer = read_signer(self._settings.signing_key)
+        publish_key(self._settings.signing_public, beside=self._settings.published_key)
         return self.checkpoints.sign(self._journal, signer, at=utc_now())
 
     def attach(self, note: bytes, *, cosigners: Sequence[VerifierKey]) -> bytes:

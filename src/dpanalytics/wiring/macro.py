@@ -162,9 +162,10 @@ class MacroDoor:
         """The checkpoints that were signed.
 
         Raises:
-            ConfigurationError: the journal has no signing key.
+            ConfigurationError: the journal has no signing key. It is read where it is published:
+                the service may see no directory of keys.
         """
-        return kept_checkpoints(self._settings.checkpoints, key=self._settings.signing_public)
+        return kept_checkpoints(self._settings.checkpoints, key=self._settings.published_key)
 
     @property
     def reports(self) -> Reports:
