@@ -65,6 +65,7 @@ FILLED: Mapping[str, Any] = {
     r"views\.\w+\.measures\.\d+\.order_by": "column",
     r"indicators\.\w+\.case": "case",
     r"programmes\.\w+\.approvers": "group",
+    r"cases\.\w+\.owner": "office",
 }
 """What may be declared, and no shipped declaration does."""
 
