@@ -158,7 +158,7 @@ class Written:
         return Head(self.tree.size, self.tree.root)
 
     def texts(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        yield from list(enumerate(self.entries))[first:end]
+        yield from ((seq, self.entries[seq]) for seq in range(first, min(end, len(self.entries))))
 
     def bodies(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
         return ((seq, b) for seq, b in sorted(self.answers.items()) if first <= seq < end)
