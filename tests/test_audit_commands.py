@@ -1,5 +1,6 @@
 """Commands of auditors, as they are typed: where the journal is, and in an audit office."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dpanalytics.client import Answer
+from dpanalytics.client.proof import proof_of
+from dpanalytics.client.wire import Reply
 from dpanalytics.ledger.note import Note, VerifierKey
 from dpanalytics.query.request import parse_question
 from dpanalytics.settings import load_settings
@@ -172,6 +176,23 @@ def test_an_authority_stamps_a_checkpoint_and_an_auditor_is_told_when(
     done(run("ledger", "export", tmp_path / "later", *at))
     later = run("ledger", "verify", tmp_path / "later", "--keys", keys, *root)
     assert (later.code, "has no time stamp" in later.out) == (2, True)
+
+
+def test_an_answer_comes_with_its_proof(
+    run: Run, at: tuple[str, Path], keys: Path, tmp_path: Path
+) -> None:
+    question, told, proof = (tmp_path / name for name in ("question", "answer.json", "proof.json"))
+    question.write_text(json.dumps(QUESTION))
+    done(run("ledger", "checkpoint", *at))
+    asked = ("ask", question, "--as", "quality-committee", "--format", "json", *at)
+    done(run(*asked, "--output", told, "--proof", proof))
+    held = json.loads(proof.read_text())
+    answer = Answer("asked-once", told.read_bytes().removesuffix(b"\n"), charged=False)
+    found = proof_of(Reply(200, {}, proof.read_bytes()), answer)
+    assert found.root == held["head"]["root"]
+    assert (found.note or "").startswith(f"{ORIGIN}\n{found.size}\n")
+    nowhere = tmp_path / "none" / "proof.json"
+    assert "nothing was asked or charged" in refused(run(*asked, "--proof", nowhere))
 
 
 def test_a_proof_is_printed_with_what_it_is_of(run: Run, at: tuple[str, Path]) -> None:

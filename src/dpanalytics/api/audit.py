@@ -291,7 +291,7 @@ def _proofs(router: APIRouter) -> None:
         The release's entry holds the SHA-256 of the answer in JSON.
         """
         seen = None if principal.is_any_of(Role.AUDITOR) else principal.consumers
-        return await turns.look_up(principal.subject, lambda: _proof(door, request_id, seen))
+        return await turns.look_up(principal.subject, lambda: release_proof(door, request_id, seen))
 
 
 def _latest(door: MacroDoor) -> tuple[bytes, VerifierKey] | None:
@@ -303,7 +303,12 @@ def _latest(door: MacroDoor) -> tuple[bytes, VerifierKey] | None:
     return None if note is None else (note, kept.key)
 
 
-def _proof(door: MacroDoor, request_id: str, seen: frozenset[str] | None) -> ProofBody:
+def release_proof(door: MacroDoor, request_id: str, seen: frozenset[str] | None) -> ProofBody:
+    """Of the newest checkpoint that covers a release of these consumers; of all with None.
+
+    Raises:
+        ReleaseMissing: there is none under that id that is theirs.
+    """
     if seen is not None and not seen:
         raise ReleaseMissing("no release of that id is yours")
     latest = _latest(door)
