@@ -131,7 +131,13 @@ def test_the_journal_is_proved_to_go_on(service: Service) -> None:
     problem(service.get("/v1/audit/consistency?old=900", of="auditor"), 422, "request-error")
 
 
-@pytest.mark.parametrize("path", ["entries", "totals", "consistency?old=1"])
+def test_the_journal_is_held_against_the_store(service: Service) -> None:
+    found = told(service, "/v1/audit/reconciliation")
+    assert (found["releases"], found["faults"]) == (2, [])
+    assert found["snapshots"] > 0
+
+
+@pytest.mark.parametrize("path", ["entries", "totals", "reconciliation", "consistency?old=1"])
 def test_only_auditors_see_the_journal(service: Service, path: str) -> None:
     for person in ("member", "representative", "student", "stranger"):
         problem(service.get(f"/v1/audit/{path}", of=person), 403, "not-permitted")

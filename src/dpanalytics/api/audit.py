@@ -87,6 +87,14 @@ class TotalsBody(Body):
     acts: list[ActsBody]
 
 
+class ReconciliationBody(Body):
+    """The journal held against what is stored."""
+
+    releases: int = Field(ge=0, description="Answers that are stored.")
+    snapshots: int = Field(ge=0, description="Snapshots that stand.")
+    faults: list[str] = Field(description="Where the two disagree, in words; none where not.")
+
+
 class CheckpointBody(Body):
     """The newest checkpoint: keep it, and the journal can't be rewritten behind it unseen."""
 
@@ -229,6 +237,28 @@ def _entries(router: APIRouter) -> None:
         return TotalsBody(
             totals=[_total(each) for each in found.charged],
             acts=[ActsBody(**vars(each)) for each in found.acts],
+        )
+
+    @router.get(
+        "/v1/audit/reconciliation",
+        summary="The journal held against what is stored",
+        dependencies=[AUDITOR],
+        responses=responses(
+            {200: of_json("What was compared, and where the two disagree.", "reconciliation")},
+            *LOOKED_UP,
+        ),
+    )
+    async def get_reconciliation(
+        principal: SignedIn, door: Door, turns: InTurn
+    ) -> ReconciliationBody:
+        """Each stored answer has its entry and is the one recorded; and the other way round.
+
+        Each snapshot that stands has its entry. Earlier ones are taken away, so not each entry of a
+        snapshot has one.
+        """
+        found = await turns.audits.run(principal.subject, door.reconcile)
+        return ReconciliationBody(
+            releases=found.releases, snapshots=found.snapshots, faults=list(found.faults)
         )
 
 

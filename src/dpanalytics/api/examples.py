@@ -245,6 +245,8 @@ TOTALS: Mapping[str, Any] = {
     ],
 }
 
+RECONCILIATION: Mapping[str, Any] = {"releases": 12, "snapshots": 9, "faults": []}
+
 _ROOT = "682975250e0da877c51cdfc2ae726f80ab01a7a3ae9154d9fddd71e49f2cb0f5"
 _PATH = ["VC1Y+87H64T/w9pVbFYK4nOcmqruzcW3HB2fKbTuK1Y="]
 
@@ -436,6 +438,7 @@ NAMED: Mapping[str, Mapping[str, Any]] = {
     "entries": {"value": ENTRIES},
     "totals": {"value": TOTALS},
     "checkpoint": {"value": CHECKPOINT},
+    "reconciliation": {"value": RECONCILIATION},
     "consistency": {"value": CONSISTENCY},
     "proof": {"value": PROOF},
     "page": {"value": PROBLEM_PAGE},

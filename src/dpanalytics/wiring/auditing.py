@@ -169,10 +169,7 @@ class Auditing:
 
     def reconcile(self) -> Reconciliation:
         """Compare the journal with what is stored."""
-        files = SnapshotStore(self._settings.snapshots).standing()
-        places = {(path.parts[-3], path.parts[-2].replace("-", "/")) for path in files}
-        store = SnapshotStore(self._settings.snapshots)
-        return self.audit.reconcile(snapshots={store.current(*place).id for place in places})
+        return self.audit.reconcile(snapshots=SnapshotStore(self._settings.snapshots).names())
 
 
 @contextmanager

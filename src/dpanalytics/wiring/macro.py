@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dpanalytics.access.tokens import TokenChecker, token_checker
 from dpanalytics.errors import RequestError, SnapshotError
-from dpanalytics.ledger.audit import Audit
+from dpanalytics.ledger.audit import Audit, Reconciliation
 from dpanalytics.ledger.checkpoints import Checkpoints, kept_checkpoints
 from dpanalytics.ledger.journal import (
     Account,
@@ -156,6 +156,10 @@ class MacroDoor:
     def audit(self) -> Audit:
         """What auditors look up; consumers too, for proofs of their own releases."""
         return Audit(self._journal)
+
+    def reconcile(self) -> Reconciliation:
+        """The journal held against the releases and snapshots that are stored."""
+        return self.audit.reconcile(snapshots=self._snapshots.names())
 
     @property
     def checkpoints(self) -> Checkpoints:
