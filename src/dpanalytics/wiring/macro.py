@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
 
 from dpanalytics.access.tokens import TokenChecker, token_checker
 from dpanalytics.errors import RequestError, SnapshotError
@@ -32,10 +31,6 @@ from dpanalytics.schema.declared import Declarations
 from dpanalytics.schema.view import View
 from dpanalytics.settings import Settings
 from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
-
-if TYPE_CHECKING:
-    pass
-
 from dpanalytics.wiring.journals import adopt, declared_in, journal_of, utc_now
 from dpanalytics.wiring.reports import Reports
 
