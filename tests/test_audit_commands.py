@@ -1,5 +1,6 @@
 """Commands of auditors, as they are typed: where the journal is, and in an audit office."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dpanalytics.client import Answer
+from dpanalytics.client.proof import proof_of
+from dpanalytics.client.wire import Reply
 from dpanalytics.ledger.note import Note, VerifierKey
 from dpanalytics.query.request import parse_question
 from dpanalytics.settings import load_settings
@@ -54,6 +58,18 @@ def test_the_key_is_made_once_and_others_can_read_its_public_half_only(
     assert settings.signing_public.stat().st_mode & 0o777 == 0o644
 
 
+def test_the_public_half_lies_where_a_service_without_keys_reads_it(
+    run: Run, at: tuple[str, Path], keys: Path
+) -> None:
+    settings = load_settings(at[1], environ={})
+    for again in (("upgrade",), ("ledger", "checkpoint")):
+        assert settings.published_key.read_bytes() == keys.read_bytes()
+        settings.published_key.unlink()  # as in a home of an earlier release
+        done(run(*again, *at))
+    assert settings.published_key.read_bytes() == keys.read_bytes()
+    assert settings.published_key.parent != settings.signing_key.parent
+
+
 def test_without_a_key_nothing_is_signed(run: Run, at: tuple[str, Path]) -> None:
     assert "dpanalytics ledger key" in refused(run("ledger", "checkpoint", *at))
     named = VerifierKey.parse(done(run("ledger", "key", *at))).name
@@ -73,6 +89,7 @@ def test_an_export_is_verified_with_a_pin_of_before(
     assert "it begins with the" in told
     assert "the 2 answers are those that were recorded" in told
     assert "the files of 1 declarations are those that were adopted" in told
+    assert "each grant, cap and programme is as the declarations in force say" in told
     part = export / "entries" / "000000000000.jsonl"
     part.write_bytes(part.read_bytes().replace(b"quality-committee", b"quality-committer", 1))
     ran = run("ledger", "verify", export, "--keys", keys)
@@ -161,6 +178,23 @@ def test_an_authority_stamps_a_checkpoint_and_an_auditor_is_told_when(
     assert (later.code, "has no time stamp" in later.out) == (2, True)
 
 
+def test_an_answer_comes_with_its_proof(
+    run: Run, at: tuple[str, Path], keys: Path, tmp_path: Path
+) -> None:
+    question, told, proof = (tmp_path / name for name in ("question", "answer.json", "proof.json"))
+    question.write_text(json.dumps(QUESTION))
+    done(run("ledger", "checkpoint", *at))
+    asked = ("ask", question, "--as", "quality-committee", "--format", "json", *at)
+    done(run(*asked, "--output", told, "--proof", proof))
+    held = json.loads(proof.read_text())
+    answer = Answer("asked-once", told.read_bytes().removesuffix(b"\n"), charged=False)
+    found = proof_of(Reply(200, {}, proof.read_bytes()), answer)
+    assert found.root == held["head"]["root"]
+    assert (found.note or "").startswith(f"{ORIGIN}\n{found.size}\n")
+    nowhere = tmp_path / "none" / "proof.json"
+    assert "nothing was asked or charged" in refused(run(*asked, "--proof", nowhere))
+
+
 def test_a_proof_is_printed_with_what_it_is_of(run: Run, at: tuple[str, Path]) -> None:
     ran = run("ledger", "prove", 3, *at)
     assert ran.code == 0
@@ -171,11 +205,33 @@ def test_a_proof_is_printed_with_what_it_is_of(run: Run, at: tuple[str, Path]) -
 
 def test_entries_are_listed_by_what_they_tell_and_added_up(run: Run, at: tuple[str, Path]) -> None:
     grown(at)
-    assert done(run("ledger", "list", "--consumer", "quality-committee", *at)).count("debit") == 2
+    wanted = ("--consumer", "quality-committee", "--kind", "debit")
+    assert done(run("ledger", "list", *wanted, *at)).count("debit") == 2
     assert "debit" not in done(run("ledger", "list", "--until", "2020-01-01", *at))
     totals = done(run("ledger", "list", "--totals", "--year", "2013/14", *at))
     assert "2" in totals.splitlines()[3]
     assert "must be one of" in refused(run("ledger", "list", "--kind", "gossip", *at))
+
+
+def test_each_filter_of_the_list_has_its_effect(run: Run, at: tuple[str, Path]) -> None:
+    def listed(*words: object) -> int:
+        return done(run("ledger", "list", "--last", 900, *words, *at)).count("asked-once")
+
+    assert listed() == 2  # the debit and its release
+    for option, fits, other in (
+        ("--kind", "debit", "load"),
+        ("--consumer", "quality-committee", "annual-report"),
+        ("--view", "enrolments", "submissions"),
+        ("--year", "2013/14", "2014/15"),
+        ("--purpose", "quality-review", "annual-report"),
+        ("--since", "2020-01-01", "2090-01-01"),
+        ("--until", "2090-01-01", "2020-01-01T08:00:00"),
+    ):
+        assert listed(option, fits) == (1 if option == "--kind" else 2), option
+        assert listed(option, other) == 0, option
+    for option in ("--staff", "--commitment"):
+        assert listed(option, "ab" * 32) == 0
+        assert "64 digits of hex" in refused(run("ledger", "list", option, "Ada", *at))
 
 
 def test_journal_and_store_are_reconciled(run: Run, at: tuple[str, Path]) -> None:
@@ -211,4 +267,4 @@ def test_a_backup_has_checkpoints_and_declarations(
     assert "it begins with the" in told
     assert "it was restored from a backup" in told
     assert "the files of 1 declarations are those that were adopted" in told
-    assert len(list((again / "checkpoints").iterdir())) == 2
+    assert len(list((again / "checkpoints").glob("0*"))) == 2

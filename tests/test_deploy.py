@@ -91,6 +91,7 @@ def test_units_start_commands_that_there_are() -> None:
         )
     assert sorted(words.split()[:2] for words in started) == [
         ["backup", "--home"],
+        ["ledger", "checkpoint"],
         ["serve", "macro"],
         ["serve", "micro"],
     ]
@@ -224,6 +225,28 @@ def test_each_service_is_kept_from_what_the_other_one_needs() -> None:
     hidden = {name: set(SERVICES[name]["tmpfs"]) for name in DOORS}
     assert {f"{home}/keys", f"{home}/store/sources"} <= hidden["macro"]
     assert f"{home}/store/snapshots" in hidden["micro"]
+
+
+def test_the_macro_service_sees_the_key_that_checkpoints_are_checked_with() -> None:
+    home = Path("/var/lib/dpanalytics/home")
+    settings = Settings(home=home, declarations=ROOT)
+    below = settings.published_key.relative_to(home)
+    hidden = {path.removeprefix(f"{home}/") for path in SERVICES["macro"]["tmpfs"]}
+    for paths in (hidden_by("dpanalytics-macro.service"), hidden):
+        assert not {str(each) for each in (below, *below.parents)} & paths
+        assert "keys" in paths
+
+
+def test_the_timer_signs_with_the_one_key_that_it_sees() -> None:
+    hidden = hidden_by("dpanalytics-checkpoint.service")
+    home = Path("/home/of/a")
+    settings = Settings(home=home, declarations=ROOT)
+    keys = (settings.pseudonym_key, settings.vault_key, settings.erased_key)
+    for path in (*keys, settings.local_tokens_key, settings.sources.parent):
+        assert str(path.relative_to(home)) in hidden
+    for path in (settings.signing_key, settings.checkpoints, settings.database):
+        assert not {str(p) for p in path.relative_to(home).parents} & (hidden - {"."})
+        assert str(path.relative_to(home)) not in hidden
 
 
 def test_a_token_for_one_service_opens_nothing_at_the_other() -> None:

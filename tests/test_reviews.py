@@ -18,12 +18,14 @@ from dpanalytics.ledger.loss import Rho
 from dpanalytics.openness.reviews import Review, State, Subject, reviews_of
 from dpanalytics.query.request import parse_question
 from dpanalytics.schema.budget import Caps
-from dpanalytics.schema.declared import Declarations, read_declarations
+from dpanalytics.schema.case import Case
+from dpanalytics.schema.declared import Declarations, parse_declaration, read_declarations
 from dpanalytics.settings import Settings, load_settings
 from dpanalytics.wiring.homes import create_home
 from dpanalytics.wiring.macro import open_macro
 from tests.api.serving import AUDITOR, COMMITTEE, QUESTION, standing
 from tests.conftest import ROOT
+from tests.test_openness import CASE
 
 LAST = date(2027, 7, 31)
 LAST_SECOND = datetime(2027, 7, 31, 23, 59, 59, tzinfo=UTC)
@@ -59,6 +61,7 @@ def test_p5_1_every_approval_has_owner_approver_evidence_and_end(declared: Decla
         cap.evidence,
         cap.valid_until,
     )
+    assert by_name[Subject.PROGRAMME, "quiet_weeks"].owner == programme.owner
     named = f"quality-committee: {grant.view} {grant.academic_year}"
     assert by_name[Subject.GRANT, named].evidence == grant.evidence
     assert by_name[Subject.PROGRAMME, "quiet_weeks"].evidence == programme.evidence
@@ -105,6 +108,50 @@ def test_p5_1_what_ends_within_the_days_asked_for_is_due(
 def test_a_programme_of_a_later_day_is_not_in_force_yet(declared: Declarations) -> None:
     found = reviews_of(declared, now=datetime(2026, 5, 31, tzinfo=UTC))
     assert {r.state for r in found if r.subject is Subject.PROGRAMME} == {State.NOT_YET}
+
+
+def test_p5_1_a_case_for_sensitive_data_is_an_approval_too(declared: Declarations) -> None:
+    told = parse_declaration(CASE.encode(), Case, "case")
+
+    def review(case: Case, now: datetime) -> Review:
+        held = replace(declared, cases={case.name: case})
+        (found,) = (r for r in reviews_of(held, now=now) if r.subject is Subject.CASE)
+        return found
+
+    found = review(told, LAST_SECOND)
+    assert (found.name, found.approved_by, found.evidence, found.valid_until, found.state) == (
+        told.name,
+        told.approved_by,
+        told.evidence,
+        told.valid_until,
+        State.DUE,
+    )
+    owned = told.model_copy(update={"owner": "Head of Disability Services"})
+    assert [review(each, LAST_SECOND).owner for each in (told, owned)] == [
+        "Data Protection Officer",  # who approved it, where no office is named
+        "Head of Disability Services",
+    ]
+    for moment, state in (
+        (LAST_SECOND + timedelta(seconds=1), State.EXPIRED),
+        (datetime(2026, 5, 31, tzinfo=UTC), State.NOT_YET),
+        (datetime(2026, 6, 1, tzinfo=UTC), State.IN_FORCE),
+    ):
+        assert review(told, moment).state is state
+
+
+def test_the_owner_of_a_programme_is_an_office_and_no_group_of_the_sign_in(
+    declared: Declarations,
+) -> None:
+    bare = {
+        name: each.model_copy(update={"owner": None}) for name, each in declared.programmes.items()
+    }
+    for held in (declared, replace(declared, programmes=bare)):
+        for review in reviews_of(held, now=LAST_SECOND):
+            if review.subject is Subject.PROGRAMME:
+                programme = held.programmes[review.name]
+                assert review.owner == (programme.owner or programme.approved_by)
+                assert review.owner != programme.staff
+    assert {p.digest for p in bare.values()} == {p.digest for p in declared.programmes.values()}
 
 
 def test_the_most_urgent_come_first(declared: Declarations) -> None:

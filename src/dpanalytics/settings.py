@@ -196,6 +196,11 @@ class Settings(BaseModel):
         return self.home / "keys" / "signing.pub"
 
     @property
+    def published_key(self) -> Path:
+        """The same beside the checkpoints, for services, which see no directory of keys."""
+        return self.checkpoints / "signing.pub"
+
+    @property
     def checkpoints(self) -> Path:
         """Directory of the checkpoints that were signed."""
         return self.home / "checkpoints"

@@ -326,3 +326,11 @@ def test_json_holds_the_same_figures() -> None:
     assert [answer["topic"] for answer in told["answers"]] == list(Topic)
     assert told["answers"][0]["figures"][0]["estimate"] == 120
     assert told["period"] == {"first": "2026-08-01", "last": "2027-07-31"}
+
+
+def test_readings_are_told_though_no_programme_is() -> None:
+    """Nothing is denied that the acts beside it tell."""
+    page = text_of(to_page(document_of(replace(FULL, programmes=()))).decode())
+    assert "No programme was in force in the period." in page
+    assert "no member of staff saw a name" not in page
+    assert "A case was read with a name 63" in page

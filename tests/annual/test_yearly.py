@@ -160,6 +160,38 @@ def test_programmes_are_those_that_could_be_acted_under_on_a_day_of_the_period()
     assert year.programmes[1].valid_until == WITHIN - timedelta(days=1)
 
 
+def test_a_programme_is_told_as_it_was_in_force_whatever_comes_after_the_period() -> None:
+    """Renewed, withdrawn or changed in August, before the report is written."""
+    first, last = date(2026, 6, 1), PERIOD.last
+    before = adopted("quiet_weeks", first, last, on=BEFORE)
+    later = date(2027, 8, 2)
+    for after in (
+        adopted("quiet_weeks", later, date(2028, 7, 31), on=later),
+        adopted("quiet_weeks", first, date(2028, 7, 31), on=later),
+        entry("programme_withdrawn", later, programme="quiet_weeks"),
+    ):
+        year = counted(before, act("disclosure"), act("disclosure"), after)
+        (told,) = year.programmes
+        assert (told.approved_on, told.valid_until) == (first, last)
+        assert year.acts.disclosed == 2
+
+
+def test_a_programme_that_was_changed_within_the_period_is_told_as_it_was_last() -> None:
+    changed = adopted("quiet_weeks", WITHIN, AFTER)
+    told = counted(adopted("quiet_weeks", BEFORE, AFTER, on=BEFORE), changed).programmes
+    assert [each.approved_on for each in told] == [WITHIN]
+    to_come = adopted("quiet_weeks", AFTER, AFTER)
+    told = counted(adopted("quiet_weeks", BEFORE, AFTER, on=BEFORE), to_come).programmes
+    assert [each.approved_on for each in told] == [BEFORE]
+
+
+def test_a_programme_that_the_journal_told_of_later_was_not_in_force() -> None:
+    assert counted(adopted("late", BEFORE, date(2028, 1, 1), on=AFTER)).programmes == ()
+    gone = entry("programme_withdrawn", PERIOD.first, programme="early")
+    (told,) = counted(adopted("early", BEFORE, AFTER, on=BEFORE), gone).programmes
+    assert told.name == "early"  # for some hours of the first day
+
+
 def test_campaigns_are_told_by_day_once() -> None:
     opened = entry("campaign", BEFORE, academic_year=YEAR, step="opened")
     other = entry("campaign", BEFORE, academic_year="2025/26", step="reminded")

@@ -152,6 +152,8 @@ def test_an_answer_is_charged_once_and_told_again_byte_for_byte(service: Service
     assert first.headers["dpanalytics-charged"] == "true"
     assert first.headers["dpanalytics-request-id"] == "charged-once"
     assert first.headers["location"] == "/v1/releases/charged-once"
+    assert first.links["describedby"]["url"] == "/v1/releases/charged-once/proof"
+    assert service.get(first.links["describedby"]["url"]).status_code == 200
     assert first.headers["vary"] == "Accept"
     after = spent(service)
     again = service.ask(question, "charged-once")

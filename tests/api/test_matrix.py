@@ -67,6 +67,7 @@ MACRO: Mapping[str, frozenset[str] | None] = {
     "GET /v1/reviews": of(Role.AUDITOR, Role.DATA_PROTECTION_OFFICER, Role.STEWARD),
     "GET /v1/audit/entries": AUDITOR,
     "GET /v1/audit/totals": AUDITOR,
+    "GET /v1/audit/reconciliation": AUDITOR,
     "GET /v1/audit/checkpoint": ANY_ROLE,
     "GET /v1/audit/consistency": AUDITOR,
 }

@@ -72,6 +72,7 @@ def test_operations_have_names_that_last(document: dict[str, Any]) -> None:
         "GET /v1/budget": "get_budget",
         "GET /v1/audit/entries": "list_entries",
         "GET /v1/audit/totals": "get_totals",
+        "GET /v1/audit/reconciliation": "get_reconciliation",
         "GET /v1/audit/checkpoint": "get_checkpoint",
         "GET /v1/audit/consistency": "get_consistency",
         "GET /v1/releases/{request_id}/proof": "get_proof",

@@ -459,6 +459,21 @@ async def two_lanes(*, threads: int = 2) -> AsyncIterator[Turns]:
         yield both
 
 
+def test_readings_of_the_whole_journal_come_one_by_one_and_hold_up_no_look_up() -> None:
+    go = threading.Event()
+
+    async def run() -> None:
+        async with two_lanes() as lanes:
+            scans = [asyncio.create_task(lanes.audits.run("office", go.wait)) for _ in range(3)]
+            await settled()
+            assert (lanes.audits.working, lanes.audits.waiting) == (1, 2)
+            assert await lanes.look_up("member", lambda: 7) == 7
+            go.set()
+            assert await asyncio.gather(*scans) == [True] * 3
+
+    asyncio.run(run())
+
+
 def paid_and_released(world: World) -> tuple[int, int]:
     kinds = [entry["kind"] for entry in world.journal.entries()]
     return kinds.count("debit"), kinds.count("release")

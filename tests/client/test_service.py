@@ -1,5 +1,8 @@
 """Both clients against the real service: one suite, from views to a budget that is spent."""
 
+import hashlib
+import json
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -80,6 +83,19 @@ def test_an_estimate_is_free_and_foretells_the_answer(committee: Any) -> None:
     assert answer.frame["margin"].to_list() == [estimate.margins["students"][0]] * 7
     again = committee.estimate(about(0.11))
     assert (again.charges, again.allowed) == ("nothing", True)
+
+
+def test_an_answer_is_proved_to_be_in_the_journal(committee: Any, way: str) -> None:
+    answer = committee.ask(about(0.17 if way == "async" else 0.18))
+    proof = committee.proof(answer)
+    debit, release = json.loads(proof.body)["entries"]
+    assert f'"request":"{answer.request_id}"' in debit["text"]
+    assert hashlib.sha256(answer.body).hexdigest() in release["text"]
+    assert proof.size > release["seq"]
+    with pytest.raises(UnexpectedAnswer, match="not the one that the journal tells of"):
+        committee.proof(replace(answer, body=answer.body.replace(b"0", b"1", 1)))
+    with pytest.raises(ReleaseMissing):
+        committee.proof(replace(answer, request_id="nobody-asked-this"))
 
 
 def test_an_answer_is_charged_once_and_fetched_for_nothing(committee: Any, way: str) -> None:

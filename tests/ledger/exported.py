@@ -16,6 +16,8 @@ from dpanalytics.ledger.export import Wanted, write_export
 from dpanalytics.ledger.merkle import Tree, leaf_hash
 from dpanalytics.ledger.note import SignatureType, Signer
 from dpanalytics.ledger.offline import Manifest
+from dpanalytics.schema.declared import parse_declaration
+from dpanalytics.schema.programme import Programme
 from tests.ledger.fakes import GRANTED, YEAR, digest
 
 AT = "2026-01-15T12:00:00.000000Z"
@@ -70,10 +72,37 @@ def answer(name: str) -> bytes:
     return f"the answer to {name}".encode()
 
 
-class Files:
-    """Declarations of two files."""
+TERMS = "academic_year: 2013/14, epsilon: 1.0, delta: 1.0e-6, approved_by: DPO"
+DECLARING = {
+    "schemas/a.yaml": "a: 1\n",
+    "budgets/caps.yaml": f"caps: [{{{TERMS}, valid_until: 2026-07-31, owner: Office}}]\n",
+    "budgets/committee.yaml": "{consumer: committee, title: The committee, "
+    f"purposes: [quality-review], grants: [{{view: enrolments, {TERMS}, "
+    "valid_until: 2026-07-31}]}\n",
+    "schemas/programmes/welcome.yaml": """
+name: welcome
+title: Welcome talks
+purpose: offer-support
+indicators: [days_active]
+rule: days_active <= 3
+staff: urn:example:advisers
+four_eyes: true
+caveat: Traces in systems, and never a verdict on anybody.
+approved_by: DPO
+approved_on: 2026-01-01
+valid_until: 2026-12-31
+""",
+}
 
-    files: Mapping[str, bytes] = {"schemas/a.yaml": b"a: 1\n", "budgets/caps.yaml": b"caps: []\n"}
+
+class Files:
+    """Declarations: a cap, a grant, a programme; or with other files in place of some."""
+
+    def __init__(self, **changed: str) -> None:
+        """`changed`: in place of files, by the last word of their names."""
+        self.files: Mapping[str, bytes] = {
+            name: changed.get(Path(name).stem, text).encode() for name, text in DECLARING.items()
+        }
 
     @property
     def digest(self) -> str:
@@ -85,6 +114,21 @@ class Files:
 
 
 DECLARED = {"kind": "declarations", "digest": Files().digest}
+
+
+_WELCOME = parse_declaration(
+    DECLARING["schemas/programmes/welcome.yaml"].encode(), Programme, "welcome"
+)
+PROGRAMME = {
+    "kind": "programme",
+    "programme": "welcome",
+    "programme_digest": _WELCOME.digest,
+    "purpose": "offer-support",
+    "approved_by": "DPO",
+    "approved_on": "2026-01-01",
+    "valid_until": "2026-12-31",
+    "four_eyes": True,
+}
 
 
 def history(entries: int) -> list[Entry]:
@@ -114,7 +158,7 @@ class Written:
         return Head(self.tree.size, self.tree.root)
 
     def texts(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        yield from list(enumerate(self.entries))[first:end]
+        yield from ((seq, self.entries[seq]) for seq in range(first, min(end, len(self.entries))))
 
     def bodies(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
         return ((seq, b) for seq, b in sorted(self.answers.items()) if first <= seq < end)
@@ -136,10 +180,12 @@ def export(
     answers: bool = False,
     tables: bool = False,
     checkpoint: bytes | None = None,
+    declared: Sequence[Files] = (Files(),),
 ) -> Path:
     """An export of a journal, beside an archive of declarations."""
     archive = Archive(target.parent / "declared")
-    archive.keep(Files())
+    for each in declared:
+        archive.keep(each)
     wanted = Wanted(
         checkpoint=checkpoint or journal.checkpoint(),
         size=journal.tree.size,

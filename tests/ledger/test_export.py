@@ -1,6 +1,7 @@
 """Exports: resumed where they were killed, the same bytes each time, and nothing replaced."""
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,10 +135,31 @@ def test_the_archive_gives_back_what_was_declared_and_nothing_damaged(tmp_path: 
     assert archive.files(ex.Files().digest) is None
     archive.keep(ex.Files())
     archive.keep(ex.Files())
-    assert archive.files(ex.Files().digest) == ex.Files.files
+    assert archive.files(ex.Files().digest) == ex.Files().files
     (tmp_path / "declared" / ex.Files().digest).write_bytes(b"else")
     with pytest.raises(ConfigurationError, match="damaged"):
         archive.files(ex.Files().digest)
+
+
+def test_export_and_verifier_hold_no_more_however_long_the_journal_is(tmp_path: Path) -> None:
+    """But for the names and digests of files, which are many here, of small parts."""
+
+    def peaks(entries: int) -> tuple[int, int]:
+        journal, target = ex.Written(ex.texts(ex.history(entries))), tmp_path / f"{entries}"
+        tracemalloc.start()
+        ex.export(target, journal)
+        exporting = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert ex.check(target).code == 0
+        checking = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return exporting, checking
+
+    peaks(ex.PART)  # what is loaded or compiled once
+    few, many = 20 * ex.PART, 100 * ex.PART
+    added = sum(map(len, ex.texts(ex.history(many)))) - sum(map(len, ex.texts(ex.history(few))))
+    for less, more in zip(peaks(few), peaks(many), strict=True):
+        assert more - less < added / 4
 
 
 # Checkpoints

@@ -70,7 +70,8 @@ def test_a_sound_export_passes_and_says_what_was_proved(journal: ex.Written, who
         "it begins with the 200 entries of the checkpoint that you kept",
         "the files of 1 declarations are those that were adopted",
         "not proved: that noise was drawn as declared",
-        "not proved: that a cap is within its epsilon",
+        "not proved: that grants, caps and programmes are as the files of declarations say",
+        "not proved: that a grant or cap is within its epsilon",
         f"not proved: that {ex.OFFICE.name} saw this checkpoint",
     ):
         assert told in said
@@ -322,6 +323,40 @@ def test_a_range_is_checked_and_says_what_it_lacks(
     assert ex.check(export).code == 1
 
 
+def test_a_range_tells_of_answers_and_declarations_by_the_entries_in_it(
+    journal: ex.Written, tmp_path: Path
+) -> None:
+    export = ex.export(tmp_path / "range", journal, first=64, answers=True)
+    report = ex.check(export)
+    (declared,) = export.glob("declarations/*")
+    assert "the 68 answers are those that were recorded" in report.proved
+    assert (
+        f"that declarations/{declared.name} were ever adopted: no entry of the export says so"
+        in report.unproved
+    )
+    for path in export.glob("answers/*"):
+        lines = [line.split(b" ")[0] + b" Zm9yZ2Vk\n" for line in path.read_bytes().splitlines()]
+        path.write_bytes(b"".join(lines))
+    ex.sealed_anew(export)
+    assert first_fault(ex.check(export)) == (
+        "FAULT at entry 64: its answer is missing, or not the one recorded"
+    )
+
+
+def test_in_a_range_the_form_of_entries_is_judged_too(tmp_path: Path) -> None:
+    export = ex.exported(tmp_path / "range", ex.CAP, {"kind": "gossip"}, ex.DECLARED, first=1)
+    assert reasons(ex.check(export)) == [(1, "no kind of entry that is known")]
+    (declared,) = export.glob("declarations/*")
+    assert "the files of 1 declarations are those that were adopted" in ex.check(export).proved
+    (declared / "schemas" / "a.yaml").write_bytes(b"a: 2\n")
+    ex.sealed_anew(export)
+    report = ex.check(export)
+    assert [f.reason for f in report.faults if f.seq is None] == [
+        f"declarations/{declared.name}: files of another digest"
+    ]
+    assert not any("are those that were adopted" in line for line in report.proved)
+
+
 # Replay
 
 
@@ -353,8 +388,21 @@ def test_a_journal_whose_caps_had_no_end_passes_and_goes_on_with_caps_that_end(
     assert ex.check(ex.exported(tmp_path / "before", *before)).code == 0
     after = (ex.DECLARED, ex.CAP, ex.debit("s", 1))
     assert ex.check(ex.exported(tmp_path / "after", *before, *after)).code == 0
-    back = ex.check(ex.exported(tmp_path / "back", *before, *after, ex.EARLIER_CAP))
-    assert reasons(back) == [(6, "a cap without the last day that it had")]
+    for number, year in enumerate(("2013/14", "2014/15")):
+        endless = {**ex.EARLIER_CAP, "academic_year": year}
+        back = ex.check(ex.exported(tmp_path / f"back-{number}", *before, *after, endless))
+        assert reasons(back) == [(6, "a cap without a last day, after caps had one")]
+
+
+def test_caps_in_force_without_a_last_day_are_named(tmp_path: Path) -> None:
+    """They may come from an earlier release, and then from no entry after one with a last day."""
+    other = {**ex.EARLIER_CAP, "academic_year": "2014/15"}
+    report = ex.check(ex.exported(tmp_path / "a", ex.EARLIER_CAP, other, ex.CAP))
+    assert report.code == 0
+    (note,) = report.told
+    assert note.startswith("the caps of 2014/15 have no last day")
+    gone = {"kind": "cap_withdrawn", "academic_year": "2014/15"}
+    assert ex.check(ex.exported(tmp_path / "b", ex.EARLIER_CAP, other, ex.CAP, gone)).told == []
 
 
 def test_an_unknown_kind_is_a_fault(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_sound_history_passes() -> None:
             2,
             "the cap for academic year 2013/14 had expired",
         ),
-        ((CAP, EARLIER_CAP), 1, "a cap without the last day that it had"),
+        ((CAP, EARLIER_CAP), 1, "a cap without a last day, after caps had one"),
         (
             (CAP, GRANT, DEBIT, {**DEBIT, "cost": "1", "question": digest("x")}),
             3,

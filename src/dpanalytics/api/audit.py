@@ -69,10 +69,29 @@ class TotalBody(Body):
     rho_units: Units
 
 
+class ActsBody(Body):
+    """What staff did under one programme and for one purpose."""
+
+    programme: str
+    purpose: str
+    runs: int = Field(description="How often its rule was run to find students.")
+    cases: int = Field(description="How often a case of one named student was asked for.")
+    disclosures: int = Field(description="How often a case was read with a name.")
+
+
 class TotalsBody(Body):
-    """Debits, added up."""
+    """Debits added up, and acts of staff counted."""
 
     totals: list[TotalBody]
+    acts: list[ActsBody]
+
+
+class ReconciliationBody(Body):
+    """The journal held against what is stored."""
+
+    releases: int = Field(ge=0, description="Answers that are stored.")
+    snapshots: int = Field(ge=0, description="Snapshots that stand.")
+    faults: list[str] = Field(description="Where the two disagree, in words; none where not.")
 
 
 class CheckpointBody(Body):
@@ -123,6 +142,13 @@ def wanted_in(
     purpose: Annotated[
         str | None, Query(max_length=100, description="Only for this purpose.")
     ] = None,
+    staff: Annotated[
+        str | None,
+        Query(max_length=64, description="Only of this member of staff, as entries name them."),
+    ] = None,
+    commitment: Annotated[
+        str | None, Query(max_length=64, description="Only of this student, as entries name them.")
+    ] = None,
     since: Annotated[
         Moment | None, Query(description="Only from this moment on; with its zone.")
     ] = None,
@@ -133,9 +159,9 @@ def wanted_in(
     """The entries that a request wants.
 
     Raises:
-        RequestError: no such kind, or a time without its zone.
+        RequestError: no such kind, no commitment, or a time without its zone.
     """
-    return Filter(kind, consumer, view, academic_year, purpose, since, until)
+    return Filter(kind, consumer, view, academic_year, purpose, staff, commitment, since, until)
 
 
 Wanted = Annotated[Filter, Depends(wanted_in)]
@@ -172,8 +198,11 @@ def _entries(router: APIRouter) -> None:
         ] = -1,
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="How many at most.")] = PAGE,
     ) -> EntriesBody:
-        """Entries that fit all that is given; without answers and filters, which none holds."""
-        found = await turns.look_up(
+        """Entries that fit all that is given; without answers and filters, which none holds.
+
+        A release fits where its debit does: it has no consumer, view, year or purpose of its own.
+        """
+        found = await turns.audits.run(
             principal.subject,
             lambda: list(islice(door.audit.entries(wanted, after=after), limit + 1)),
         )
@@ -187,7 +216,7 @@ def _entries(router: APIRouter) -> None:
 
     @router.get(
         "/v1/audit/totals",
-        summary="What was charged, added up",
+        summary="What was charged and what staff did, added up",
         dependencies=[AUDITOR],
         responses=responses(
             {200: of_json("By consumer, view, year and purpose.", "totals")},
@@ -200,10 +229,36 @@ def _entries(router: APIRouter) -> None:
     ) -> TotalsBody:
         """Debits of the entries that fit, added up by consumer, view, academic year and purpose.
 
-        A question about several years counts for each of them.
+        A question about several years counts for each of them. Runs, cases and readings are
+        counted by programme and purpose; they are of no academic year.
         """
-        found = await turns.look_up(principal.subject, lambda: door.audit.totals(wanted))
-        return TotalsBody(totals=[_total(each) for each in found])
+        found = await turns.audits.run(principal.subject, lambda: door.audit.totals(wanted))
+        return TotalsBody(
+            totals=[_total(each) for each in found.charged],
+            acts=[ActsBody(**vars(each)) for each in found.acts],
+        )
+
+    @router.get(
+        "/v1/audit/reconciliation",
+        summary="The journal held against what is stored",
+        dependencies=[AUDITOR],
+        responses=responses(
+            {200: of_json("What was compared, and where the two disagree.", "reconciliation")},
+            *LOOKED_UP,
+        ),
+    )
+    async def get_reconciliation(
+        principal: SignedIn, door: Door, turns: InTurn
+    ) -> ReconciliationBody:
+        """Each stored answer has its entry and is the one recorded; and the other way round.
+
+        Each snapshot that stands has its entry. Earlier ones are taken away, so not each entry of a
+        snapshot has one.
+        """
+        found = await turns.audits.run(principal.subject, door.reconcile)
+        return ReconciliationBody(
+            releases=found.releases, snapshots=found.snapshots, faults=list(found.faults)
+        )
 
 
 def _proofs(router: APIRouter) -> None:
@@ -265,7 +320,7 @@ def _proofs(router: APIRouter) -> None:
         The release's entry holds the SHA-256 of the answer in JSON.
         """
         seen = None if principal.is_any_of(Role.AUDITOR) else principal.consumers
-        return await turns.look_up(principal.subject, lambda: _proof(door, request_id, seen))
+        return await turns.look_up(principal.subject, lambda: release_proof(door, request_id, seen))
 
 
 def _latest(door: MacroDoor) -> tuple[bytes, VerifierKey] | None:
@@ -277,7 +332,12 @@ def _latest(door: MacroDoor) -> tuple[bytes, VerifierKey] | None:
     return None if note is None else (note, kept.key)
 
 
-def _proof(door: MacroDoor, request_id: str, seen: frozenset[str] | None) -> ProofBody:
+def release_proof(door: MacroDoor, request_id: str, seen: frozenset[str] | None) -> ProofBody:
+    """Of the newest checkpoint that covers a release of these consumers; of all with None.
+
+    Raises:
+        ReleaseMissing: there is none under that id that is theirs.
+    """
     if seen is not None and not seen:
         raise ReleaseMissing("no release of that id is yours")
     latest = _latest(door)

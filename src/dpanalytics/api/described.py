@@ -120,6 +120,13 @@ RELEASED = {
         "schema": {"type": "string", "format": "uri-reference"},
         "example": f"/v1/releases/{examples.KEY}",
     },
+    "Link": {
+        "description": "Where the proof is that the answer is in the journal, as relation "
+        "describedby (RFC 8288); keep it with the answer.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": f'</v1/releases/{examples.KEY}/proof>; rel="describedby"',
+    },
     "Dpanalytics-Charged": {
         "description": "Whether this request spent budget.",
         "required": True,

@@ -234,8 +234,19 @@ TOTALS: Mapping[str, Any] = {
             "repeats": 1,
             "rho_units": "312500000",
         }
-    ]
+    ],
+    "acts": [
+        {
+            "programme": "quiet_weeks",
+            "purpose": "offer-support",
+            "runs": 4,
+            "cases": 2,
+            "disclosures": 17,
+        }
+    ],
 }
+
+RECONCILIATION: Mapping[str, Any] = {"releases": 12, "snapshots": 9, "faults": []}
 
 _ROOT = "682975250e0da877c51cdfc2ae726f80ab01a7a3ae9154d9fddd71e49f2cb0f5"
 _PATH = ["VC1Y+87H64T/w9pVbFYK4nOcmqruzcW3HB2fKbTuK1Y="]
@@ -428,6 +439,7 @@ NAMED: Mapping[str, Mapping[str, Any]] = {
     "entries": {"value": ENTRIES},
     "totals": {"value": TOTALS},
     "checkpoint": {"value": CHECKPOINT},
+    "reconciliation": {"value": RECONCILIATION},
     "consistency": {"value": CONSISTENCY},
     "proof": {"value": PROOF},
     "page": {"value": PROBLEM_PAGE},

@@ -255,6 +255,7 @@ def _questions(router: APIRouter) -> None:
         response.headers["Location"] = f"{home}/v1/releases/{answered.request_id}"
         response.headers["Dpanalytics-Charged"] = "true" if answered.charged else "false"
         response.headers["Dpanalytics-Request-Id"] = answered.request_id
+        response.headers["Link"] = f'<{response.headers["Location"]}/proof>; rel="describedby"'
         return response
 
 

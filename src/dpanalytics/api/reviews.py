@@ -19,7 +19,7 @@ class ReviewBody(Body):
 
     subject: Subject
     name: str
-    owner: str = Field(description="Who acts under it; of a cap, who answers for it.")
+    owner: str = Field(description="The consumer of a grant; else the office that answers for it.")
     approved_by: str
     evidence: str = Field(
         description="What it was approved on, or where that stands: a committee's minute, or the "

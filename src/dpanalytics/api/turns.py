@@ -3,8 +3,9 @@
 Polars, OpenDP and the journal block, so nothing of them runs on the event loop. A `Lane` has a few
 threads and a queue. Askers take turns in a circle, one job a turn. So one who floods the queue
 delays others by what is under way already, which may be its own in every thread, and by one job of
-its own in each round, never by what it has waiting. Two lanes stand side by side: questions in
-one, look-ups in the other, so what takes milliseconds never waits for what takes seconds.
+its own in each round, never by what it has waiting. Lanes stand side by side: questions in one,
+look-ups in another, readings of the whole journal in a third, so what takes milliseconds never
+waits for what takes seconds.
 
 A job that has not begun can be dropped: nothing of it happened. One that has begun always runs to
 its end, whoever still waits for it, so that no debit is left without its release.
@@ -247,6 +248,8 @@ class Turns:
     """What may read rows: questions, runs of programmes, readings of cases."""
     look_ups: Lane
     """What reads no rows: budgets, recorded releases, estimates, lists of cases."""
+    audits: Lane
+    """What reads the whole journal, one at a time: in a long one it takes seconds."""
 
     async def look_up(self, asker: str, work: Callable[[], T]) -> T:
         """What `work` returns or raises; it reads no rows and takes milliseconds.
@@ -258,8 +261,8 @@ class Turns:
 
     def close(self) -> None:
         """Take no more, and refuse what waits; what has begun goes on."""
-        self.answers.close()
-        self.look_ups.close()
+        for lane in (self.answers, self.look_ups, self.audits):
+            lane.close()
 
 
 @asynccontextmanager
@@ -276,8 +279,8 @@ async def open_turns(
 
     Args:
         threads: Questions under way at the same time.
-        queue_length: As in `Lane`, for each of the two.
-        queue_length_per_asker: As in `Lane`, for each of the two.
+        queue_length: As in `Lane`, for each of them.
+        queue_length_per_asker: As in `Lane`, for each of them.
         time_limit: As in `Lane`.
         tell: Gives, for the name of a lane, what the lane tells its numbers to.
         grace: Seconds. What takes longer than that may find the journal closed: its debit stands,
@@ -296,12 +299,17 @@ async def open_turns(
             tell=tell(name),
         )
 
-    turns = Turns(answers=lane("answers", threads), look_ups=lane("look-ups", LOOK_UP_THREADS))
+    turns = Turns(
+        answers=lane("answers", threads),
+        look_ups=lane("look-ups", LOOK_UP_THREADS),
+        audits=lane("audits", 1),
+    )
     try:
         yield turns
     finally:
         turns.close()
         await turns.answers.finished(grace=grace)
         await turns.look_ups.finished(grace=grace)
+        await turns.audits.finished(grace=grace)
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)

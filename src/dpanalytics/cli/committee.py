@@ -81,16 +81,23 @@ def ask(
     request_id: Annotated[
         str | None, typer.Option("--request-id", help="Asking again under it is free.")
     ] = None,
+    proof: Annotated[
+        Path | None,
+        typer.Option("--proof", help="File to write the proof to that the journal has the answer."),
+    ] = None,
 ) -> None:
     """Ask: charge the budget, answer with noise, record the answer."""
     asked = _question(question)
     _check_output(form, mode, output)
+    _check_writable(proof)
     with open_desk(settings_of(home), consumer) as desk:
         if form == "svg":
             from dpanalytics.web.chart import drawn_metric  # noqa: PLC0415  loads slowly
 
             drawn_metric(list(desk.estimate(asked).margins), asked.group_by, metric=metric)
         answered = desk.answer(asked, request_id=request_id)
+    if proof is not None:
+        _write_proof(proof, answered.request_id, consumer, home)
     if form == "table" and output is None:
         show_answer(out, answered, hesa=mode == "hesa")
         return
@@ -131,5 +138,18 @@ def _check_output(form: str, mode: str, output: Path | None) -> None:
         raise RequestError(f"mode hesa goes with table, csv and parquet, not with {form}")
     if form == "parquet" and output is None:
         raise RequestError("format parquet needs --output FILE")
-    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
-        raise RequestError(f"{output}: can't be written; nothing was asked or charged")
+    _check_writable(output)
+
+
+def _check_writable(file: Path | None) -> None:
+    if file is not None and (file.is_dir() or not os.access(file.parent, os.W_OK)):
+        raise RequestError(f"{file}: can't be written; nothing was asked or charged")
+
+
+def _write_proof(file: Path, request_id: str, consumer: str, home: Path | None) -> None:
+    """The proof as the service tells it (docs/auditing.md)."""
+    from dpanalytics.api.audit import release_proof  # noqa: PLC0415  loads slowly
+
+    with open_macro(settings_of(home)) as door:
+        told = release_proof(door, request_id, frozenset({consumer}))
+    file.write_text(told.model_dump_json(), "utf-8")

@@ -21,6 +21,7 @@ with Client("https://analytics.example.ac.uk", token) as service:
 | wire.py | what travels, as plain values |
 | problems.py | the service's refusals as the errors of this package |
 | reading.py | replies of the service, read as values |
+| proof.py | the proof that an answer is in the journal |
 | results.py | answers, estimates, budgets and views as values and frames |
 | chart.py | an answer as a chart with error bars |
 | signin.py | tokens: through the browser, or of a local account |
@@ -38,6 +39,7 @@ from dpanalytics.client.problems import (
     UnexpectedAnswer,
     UnknownProblem,
 )
+from dpanalytics.client.proof import Proof
 from dpanalytics.client.results import (
     Answer,
     Budget,
@@ -68,6 +70,7 @@ __all__ = [
     "Grant",
     "Measure",
     "Patience",
+    "Proof",
     "Release",
     "ServiceError",
     "ServiceUnreachable",

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from dpanalytics.client.exchange import Patience, Pause, Send, exchange
 from dpanalytics.client.problems import UnexpectedAnswer
+from dpanalytics.client.proof import Proof, proof_of
 from dpanalytics.client.reading import (
     RECORD_FORMAT,
     answer_of,
@@ -98,6 +99,12 @@ class UseCases:
                 "use record() in place of release()"
             )
         return answer_of(reply, request_id=request_id)
+
+    def proof(self, answer: Answer) -> Steps[Proof]:
+        """That an answer is in the journal."""
+        path = f"v1/releases/{_checked_id(answer.request_id)}/proof"
+        reply = yield from self._exchange("GET", path)
+        return proof_of(reply, answer)
 
     def record(self, request_id: str) -> Steps[Release]:
         """That an answer was given, without it."""

@@ -20,6 +20,7 @@ from dpanalytics.client.address import by_proxy, checked_address, trust_of
 from dpanalytics.client.asking import PAGE, Asked, Steps, UseCases
 from dpanalytics.client.exchange import MAX_ANSWER, Patience, Pause, Send
 from dpanalytics.client.problems import UnexpectedAnswer
+from dpanalytics.client.proof import Proof
 from dpanalytics.client.results import Answer, Budget, Estimate, Release, View
 from dpanalytics.client.wire import Reply, bearer
 
@@ -115,6 +116,16 @@ class Client:
             DpAnalyticsError: as `views`.
         """
         return self._run(self._asks.release(request_id))
+
+    def proof(self, answer: Answer) -> Proof:
+        """That an answer is in the journal, checked; keep its `body` with that of the answer.
+
+        Raises:
+            UnexpectedAnswer: what the service tells does not prove it. Tell the auditors.
+            ReleaseMissing: one may not ask as the consumer that paid for it.
+            DpAnalyticsError: as `views`.
+        """
+        return self._run(self._asks.proof(answer))
 
     def record(self, request_id: str) -> Release:
         """For auditors: that an answer was given, to whom and for what purpose."""
@@ -219,6 +230,10 @@ class AsyncClient:
     async def release(self, request_id: str) -> Answer:
         """As `Client.release`."""
         return await self._run(self._asks.release(request_id))
+
+    async def proof(self, answer: Answer) -> Proof:
+        """As `Client.proof`."""
+        return await self._run(self._asks.proof(answer))
 
     async def record(self, request_id: str) -> Release:
         """As `Client.record`."""

@@ -18,6 +18,7 @@
 | upgrade.py, postgres_setup.py | a journal's tables made, or brought to this release |
 | evidence.py | all that a journal holds, read without believing it |
 | offline.py | the check of an export, and the replay of entries; imports nothing of ours |
+| terms.py | whether grants, caps and programmes of an export are as declared |
 | verify.py | the check of a whole journal, from its data alone |
 | note.py | signed notes, after C2SP (pure) |
 | checkpoint.py | size and root of the journal as a signed note, and cosignatures (pure) |

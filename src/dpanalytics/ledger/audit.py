@@ -5,7 +5,9 @@ writes, and nothing holds an answer or a filter.
 """
 
 import base64
+import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from dpanalytics.ledger.merkle import (
 )
 
 Entry = Mapping[str, Any]
+_COMMITMENT = re.compile(r"[0-9a-f]{64}")
 
 
 class Journal(Protocol):
@@ -54,6 +57,10 @@ class Filter:
     view: str | None = None
     academic_year: str | None = None
     purpose: str | None = None
+    staff: str | None = None
+    """A member of staff, as entries name them: a commitment, in hex."""
+    commitment: str | None = None
+    """A student, as entries name them, in hex; who holds its salt can tell whose it is."""
     since: datetime | None = None
     """In UTC; entries of that moment are among them."""
     until: datetime | None = None
@@ -62,25 +69,30 @@ class Filter:
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in set(Kind):
             raise RequestError(f"no kind {self.kind[:80]!r}; must be one of {', '.join(Kind)}")
+        for name in ("staff", "commitment"):
+            if not _COMMITMENT.fullmatch(getattr(self, name) or "0" * 64):
+                raise RequestError(f"{name}: must be 64 digits of hex, as entries have it")
         for moment in (self.since, self.until):
             _told(moment)
 
-    def takes(self, entry: Entry) -> bool:
-        """Whether an entry is one of them.
-
-        A release is told by its debit; it has neither consumer nor view of its own.
-        """
-        for name in ("kind", "consumer", "view", "purpose"):
+    def names(self, entry: Entry) -> bool:
+        """Whether an entry is of whom and what is wanted; a release is if its debit is."""
+        for name in ("consumer", "view", "purpose", "staff", "commitment"):
             wanted = getattr(self, name)
             if wanted is not None and entry.get(name) != wanted:
                 return False
-        if self.academic_year is not None:
-            years = entry.get("academic_years") or [entry.get("academic_year")]
-            if self.academic_year not in years:
-                return False
+        years = entry.get("academic_years") or [entry.get("academic_year")]
+        return self.academic_year is None or self.academic_year in years
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether an entry is of the kind and time wanted."""
         since, until = _told(self.since), _told(self.until)
-        at = entry["at"]
-        return (since is None or at >= since) and (until is None or at < until)
+        kind, at = entry["kind"], entry["at"]
+        return (
+            (self.kind is None or kind == self.kind)
+            and (since is None or at >= since)
+            and (until is None or at < until)
+        )
 
 
 def _told(moment: datetime | None) -> str | None:
@@ -112,6 +124,32 @@ class Total:
     """How many of the debits told another consumer's answer again."""
     units: int
     """Charged to the consumer's grant, in units of 1e-12 rho."""
+
+
+@dataclass(frozen=True)
+class Acts:
+    """What staff did under one programme and for one purpose."""
+
+    programme: str
+    purpose: str
+    runs: int
+    """How often its rule was run to find students."""
+    cases: int
+    """How often a case of one named student was asked for."""
+    disclosures: int
+    """How often a case was read with a name."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What entries add up to."""
+
+    charged: tuple[Total, ...]
+    acts: tuple[Acts, ...]
+
+
+ACTS = (Kind.PROGRAMME_RUN, Kind.CASE_OPENED, Kind.DISCLOSURE)
+"""What `Acts` counts, in its order."""
 
 
 @dataclass(frozen=True)
@@ -151,17 +189,37 @@ class Audit:
     def entries(self, wanted: Filter, *, after: int = -1) -> Iterator[Entry]:
         """Entries with a greater number than `after`, in their order, read as they are asked for.
 
-        Every entry on the way is read: a second for each few hundred thousand.
+        Every entry on the way is read: a second for each few hundred thousand. A release has no
+        consumer, view, year or purpose of its own; it is told where its debit would be.
         """
-        for _, text in self._journal.texts(after + 1, self._journal.head().size):
+        wait: set[int] = set()  # debits wanted whose release is to come
+        for seq, text in self._journal.texts(after + 1, self._journal.head().size):
             entry: Entry = json.loads(text)
-            if wanted.takes(entry):
+            if entry["kind"] == Kind.RELEASE:
+                paid = entry["debit"]
+                named = paid in wait or (paid <= after and wanted.names(self._entry(paid)))
+                wait.discard(paid)
+            else:
+                named = wanted.names(entry)
+                if named and entry["kind"] == Kind.DEBIT and entry["repeats"] is None:
+                    wait.add(seq)
+            if named and wanted.takes(entry):
                 yield entry
 
-    def totals(self, wanted: Filter) -> tuple[Total, ...]:
-        """Debits added up by consumer, view, academic year and purpose."""
+    def _entry(self, seq: int) -> Entry:
+        for _, text in self._journal.texts(seq, seq + 1):
+            entry: Entry = json.loads(text)
+            return entry
+        return {}
+
+    def totals(self, wanted: Filter) -> Totals:
+        """Debits added up by consumer, view, academic year and purpose; acts of staff counted."""
         sums: dict[tuple[str, str, str, str], list[int]] = {}
+        acts: dict[tuple[str, str], list[int]] = {}
         for entry in self.entries(wanted):
+            if entry["kind"] in ACTS:
+                counts = acts.setdefault((entry["programme"], entry["purpose"]), [0] * len(ACTS))
+                counts[ACTS.index(entry["kind"])] += 1
             if entry["kind"] != Kind.DEBIT:
                 continue
             for year in entry["academic_years"]:
@@ -171,7 +229,10 @@ class Audit:
                     held[0] += 1
                     held[1] += entry["repeats"] is not None
                     held[2] += int(entry["cost"])
-        return tuple(Total(*key, *held) for key, held in sorted(sums.items()))
+        return Totals(
+            tuple(Total(*key, *held) for key, held in sorted(sums.items())),
+            tuple(Acts(*key, *counts) for key, counts in sorted(acts.items())),
+        )
 
     def inclusion(self, seq: int, *, size: int | None = None) -> Inclusion:
         """Proof that an entry is in the journal as it is now, or as it was at a size.
@@ -232,20 +293,26 @@ class Audit:
         """
         faults: list[str] = []
         size = self._journal.head().size
-        told: set[int] = set()
+        told: dict[int, str] = {}
         built: set[str] = set()
         for entry in self.entries(Filter()):
             if entry["seq"] < size and entry["kind"] == Kind.RELEASE:
-                told.add(entry["seq"])
+                told[entry["seq"]] = entry["body"]
             elif entry["kind"] == Kind.SNAPSHOT:
                 built.add(entry["snapshot"])
-        stored = {seq for seq, _ in self._journal.bodies(0, size)}
-        faults += (f"entry {seq}: its release is not stored" for seq in sorted(told - stored))
-        faults += (f"a release of entry {seq}, which is none" for seq in sorted(stored - told))
+        stored = 0
+        for seq, body in self._journal.bodies(0, size):
+            stored += 1
+            digest = told.pop(seq, None)
+            if digest is None:
+                faults.append(f"a release of entry {seq}, which is none")
+            elif digest != hashlib.sha256(body).hexdigest():
+                faults.append(f"entry {seq}: its release is not the one that was recorded")
+        faults += (f"entry {seq}: its release is not stored" for seq in sorted(told))
         faults += (
             f"snapshot {name}: no entry tells of it" for name in sorted({*snapshots} - built)
         )
-        return Reconciliation(len(stored), len(snapshots), tuple(faults))
+        return Reconciliation(stored, len(snapshots), tuple(faults))
 
     def _at(self, size: int | None) -> Head:
         head = self._journal.head()

@@ -3,6 +3,7 @@
 ```
 <directory>/000000000041        the signed note of the journal's first 41 entries
 <directory>/000000000041.tsr    a time stamp of it, where one was asked for
+<directory>/signing.pub         what they are checked with; the journal's verifier key
 ```
 
 A file is never taken away. It changes in one way only: a cosigner's signature may be added.
@@ -135,6 +136,23 @@ def kept_checkpoints(directory: Path, *, key: Path) -> Checkpoints:
         ConfigurationError: there is no such file, or it holds no key.
     """
     return Checkpoints(directory, key=read_verifier_key(key))
+
+
+def publish_key(key: Path, *, beside: Path) -> None:
+    """Have a copy of a verifier key where those read it who see no keys; nothing without a key.
+
+    Raises:
+        ConfigurationError: it can't be read or written.
+    """
+    try:
+        content = key.read_bytes()
+        if beside.exists() and beside.read_bytes() == content:
+            return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
+    write_whole(beside, content, replace=True)
 
 
 def read_verifier_key(path: Path) -> VerifierKey:

@@ -13,7 +13,7 @@
 <export>/unfinished                        what the export is of, while it is being written
 ```
 
-A part holds `PART` entries, so an export takes no more memory however long the journal is. Parts
+A part holds `PART` entries, and only one is held at a time, however long the journal is. Parts
 appear whole. Killed at any point and run again, it goes on where it was, against the checkpoint
 that it began with, and ends in the same bytes.
 """

@@ -21,7 +21,7 @@ from dpanalytics.ledger.loss import MAX_EPSILON, Rho, epsilon_of
 from dpanalytics.ledger.merkle import EMPTY_ROOT, Node, Tree, leaf_hash
 from dpanalytics.ledger.offline import FORM, Balance, Fault, Key, Replay, parse_entry
 
-__all__ = ["Fault", "Verification", "verify", "verify_evidence"]
+__all__ = ["Fault", "Verification", "verify", "verify_evidence", "within_epsilon"]
 
 _UNREADABLE = (JournalError, ValueError, TypeError)
 """What reading bad evidence may raise."""
@@ -71,7 +71,7 @@ def verify(journal: Journal) -> Verification:
 
 def verify_evidence(evidence: Evidence) -> Verification:
     """As `verify`, from what a journal held or an export holds."""
-    with closing(Replay(sound=functools.cache(_sound))) as replay:
+    with closing(Replay(sound=functools.cache(within_epsilon))) as replay:
         return _verified(evidence, replay)
 
 
@@ -147,7 +147,7 @@ def _take_entries(
         yield Fault(None, f"the entries can't be read to the end: {error}")
 
 
-def _sound(cap: int, epsilon: float, delta: float) -> bool:
+def within_epsilon(cap: int, epsilon: float, delta: float) -> bool:
     """Whether the epsilon of a cap is at most the declared one, as far as it can be told."""
     if not (0 < epsilon <= MAX_EPSILON and 0 < delta < 1):
         return False

@@ -43,7 +43,7 @@ class Review:
     subject: Subject
     name: str
     owner: str
-    """Who acts under it; of a cap, who answers for it."""
+    """The consumer of a grant; else the office that answers for it."""
     approved_by: str
     evidence: str
     """What it was approved on, or where that stands; the declaring file where neither is told."""
@@ -107,7 +107,7 @@ def _all(declared: Declarations, today: date, within: int) -> Iterator[Review]:
         yield Review(
             Subject.CASE,
             name,
-            owner=", ".join((*case.indicators, *case.views)),
+            owner=case.owner or case.approved_by,
             approved_by=case.approved_by,
             evidence=case.evidence,
             valid_until=case.valid_until,
@@ -117,7 +117,7 @@ def _all(declared: Declarations, today: date, within: int) -> Iterator[Review]:
         yield Review(
             Subject.PROGRAMME,
             name,
-            owner=programme.staff,
+            owner=programme.owner or programme.approved_by,
             approved_by=programme.approved_by,
             evidence=programme.evidence or f"schemas/programmes/{name}.yaml",
             valid_until=programme.valid_until,

@@ -86,7 +86,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A programme as the journal was told of it last."""
+    """A programme as it was in force last in the period."""
 
     name: str
     purpose: str
@@ -146,7 +146,8 @@ class Year:
     questions: tuple[Questions, ...]
     refused: tuple[Refused, ...]
     programmes: tuple[Adopted, ...]
-    """Those that could be acted under on a day of the period, by name."""
+    """Those that could be acted under on a day of the period, by name, each as on the last such
+    day, whatever was renewed or withdrawn later."""
     acts: Acts
     requests: tuple[Requests, ...]
     campaign: tuple[CampaignStep, ...]
@@ -171,7 +172,10 @@ class Tally:
         self._repeated: Counter[tuple[str, str, str]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._acts: Counter[Kind] = Counter()
-        self._programmes: dict[str, Adopted] = {}
+        self._programmes: dict[str, tuple[date, Adopted]] = {}
+        """Programmes in force, each with the day from which on the journal tells of it so."""
+        self._acted_under: dict[str, Adopted] = {}
+        """Those that were in force in the period, and were renewed, changed or withdrawn since."""
         self._runs: Counter[str] = Counter()
         self._asked_for: Counter[str] = Counter()
         self._requests: Counter[tuple[str, str]] = Counter()
@@ -189,9 +193,10 @@ class Tally:
         elif kind == Kind.CAMPAIGN:
             self._add_campaign(entry, day)
         elif kind == Kind.PROGRAMME:
-            self._programmes[entry["programme"]] = _adopted(entry)
+            self._end(entry["programme"], day)
+            self._programmes[entry["programme"]] = day, _adopted(entry)
         elif kind == Kind.PROGRAMME_WITHDRAWN:
-            self._withdraw(entry["programme"], day)
+            self._end(entry["programme"], day, withdrawn=True)
         elif kind == Kind.REQUEST_ANSWERED:
             self._answer(entry, day)
         elif self._period.holds(day):
@@ -200,6 +205,11 @@ class Tally:
     def year(self, *, today: date) -> Year:
         """What was counted; requests without an answer are judged as of `today`, in UTC."""
         requests = self._requests.copy()
+        programmes = self._acted_under | {
+            name: held
+            for name, (since, held) in self._programmes.items()
+            if self._in_force(held, since, held.valid_until)
+        }
         for opened in self._waiting.values():
             requests[opened.kind, "overdue" if today > opened.due else "waiting"] += 1
         return Year(
@@ -208,12 +218,7 @@ class Tally:
                 for key, number in sorted(self._questions.items())
             ),
             refused=tuple(Refused(*key, number) for key, number in sorted(self._refused.items())),
-            programmes=tuple(
-                programme
-                for _, programme in sorted(self._programmes.items())
-                if programme.approved_on <= self._period.last
-                and programme.valid_until >= self._period.first
-            ),
+            programmes=tuple(programme for _, programme in sorted(programmes.items())),
             acts=Acts(
                 runs=dict(sorted(self._runs.items())),
                 asked_for=dict(sorted(self._asked_for.items())),
@@ -265,10 +270,21 @@ class Tally:
             case Kind.REQUEST_OPENED:
                 self._open(entry)
 
-    def _withdraw(self, name: str, day: date) -> None:
-        held = self._programmes[name]
-        if day <= held.valid_until:
-            self._programmes[name] = replace(held, valid_until=day - timedelta(days=1))
+    def _end(self, name: str, day: date, *, withdrawn: bool = False) -> None:
+        """A programme is not as it was any more, from some moment of a day on."""
+        if name not in self._programmes:
+            return
+        since, held = self._programmes.pop(name)
+        until = min(day, held.valid_until)
+        if self._in_force(held, since, until):
+            if withdrawn and day <= held.valid_until:
+                held = replace(held, valid_until=day - timedelta(days=1))
+            self._acted_under[name] = held
+
+    def _in_force(self, held: Adopted, since: date, until: date) -> bool:
+        """Whether it could be acted under on a day of the period."""
+        first = max(since, held.approved_on, self._period.first)
+        return first <= min(until, self._period.last)
 
     def _open(self, entry: Mapping[str, Any]) -> None:
         opened = _Opened(entry["asked"], date.fromisoformat(entry["due_on"]))

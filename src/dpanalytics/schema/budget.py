@@ -67,7 +67,7 @@ class Cap(Declaration):
     epsilon: Epsilon
     delta: Delta
     valid_until: date
-    """Last day on which anything of the year may be answered (UTC)."""
+    """Last day on which a question about the year may be charged (UTC)."""
     owner: Office
     """Office that answers for what the year's records lose."""
     approved_by: str = Field(min_length=1)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from dpanalytics.schema.budget import Office
 from dpanalytics.schema.source import Declaration, Name
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=20, max_length=4000)]
@@ -37,6 +38,8 @@ class Case(Declaration):
     """Indicators that may draw on what is opened."""
     views: tuple[Name, ...] = ()
     """Views that may."""
+    owner: Office | None = None
+    """Office that answers for it; the one that approved it, where none is named."""
     approved_by: Literal["Data Protection Officer"]
     approved_on: date
     valid_until: date

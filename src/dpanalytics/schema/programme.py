@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from dpanalytics.schema.access import Access, ClaimValue, Role
-from dpanalytics.schema.budget import Evidence
+from dpanalytics.schema.budget import Evidence, Office
 from dpanalytics.schema.case import Case, Words
 from dpanalytics.schema.category import ExcludedCategory, names_refused_category
 from dpanalytics.schema.indicator import Basis, Indicator
@@ -202,6 +202,8 @@ class Programme(Declaration):
     """Days for which a case may be read after it was opened."""
     caveat: Words
     """Shown wherever its results are (policy 2.3a)."""
+    owner: Office | None = None
+    """Office that answers for it; the one that approved it, where none is named."""
     approved_by: str = Field(min_length=1)
     """The office that approved it, not a person's name."""
     evidence: Evidence | None = None
@@ -217,11 +219,11 @@ class Programme(Declaration):
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hex over all that is declared of it but `evidence`; the journal records it.
+        """SHA-256 in hex over all that is declared of it but owner and evidence.
 
-        A case stands under this digest: to name a minute must not close it.
+        The journal records it. A case stands under it: to name a minute must not close a case.
         """
-        told = self.model_dump(mode="json", exclude={"evidence"})
+        told = self.model_dump(mode="json", exclude={"owner", "evidence"})
         plain = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(plain.encode()).hexdigest()
 

@@ -143,6 +143,17 @@ class SnapshotStore:
             files += [pointer, *(pointer.with_name(f"v{version}.{k}") for k in ("json", "parquet"))]
         return tuple(files)
 
+    def names(self) -> frozenset[str]:
+        """The names of all current snapshots.
+
+        Raises:
+            SnapshotError: as `current`.
+        """
+        places = (pointer.parent for pointer in self._root.glob("*/*/current"))
+        return frozenset(
+            self.current(place.parent.name, place.name.replace("-", "/")).id for place in places
+        )
+
     @contextmanager
     def building(self, view: str) -> Iterator["Workshop"]:
         """The right to build snapshots of the view; drafts not published are gone at the end.

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.x509 import Certificate
+
 from dpanalytics.errors import ConfigurationError, JournalError, RequestError
 from dpanalytics.ledger.archive import Archive
 from dpanalytics.ledger.audit import Audit, Reconciliation, read_proof
@@ -18,6 +20,7 @@ from dpanalytics.ledger.checkpoints import (
     STAMP,
     Checkpoints,
     kept_checkpoints,
+    publish_key,
     read_verifier_key,
     write_whole,
 )
@@ -26,6 +29,7 @@ from dpanalytics.ledger.journal import Journal, open_journal
 from dpanalytics.ledger.merkle import verify_consistency
 from dpanalytics.ledger.note import Note, NoteRefused, SignatureType, Signer, VerifierKey
 from dpanalytics.ledger.offline import CHECKPOINT, Fault, Manifest, Report, check_export, read_keys
+from dpanalytics.ledger.terms import check_terms
 from dpanalytics.ledger.timestamp import StampRefused, read_roots, request_stamp, stamped_at
 from dpanalytics.settings import Settings
 from dpanalytics.store.snapshots import SnapshotStore
@@ -42,7 +46,9 @@ def make_signing_key(settings: Settings, *, origin: str) -> VerifierKey:
     Raises:
         ConfigurationError: there is a key already, the name is no name, or none can be made.
     """
-    return make_key(settings.signing_key, name=origin, kind=SignatureType.ED25519)
+    key = make_key(settings.signing_key, name=origin, kind=SignatureType.ED25519)
+    publish_key(settings.signing_public, beside=settings.published_key)
+    return key
 
 
 def make_key(path: Path, *, name: str, kind: SignatureType) -> VerifierKey:
@@ -101,6 +107,7 @@ class Auditing:
             JournalError: the journal does not begin with what was signed before.
         """
         signer = read_signer(self._settings.signing_key)
+        publish_key(self._settings.signing_public, beside=self._settings.published_key)
         return self.checkpoints.sign(self._journal, signer, at=utc_now())
 
     def attach(self, note: bytes, *, cosigners: Sequence[VerifierKey]) -> bytes:
@@ -162,10 +169,7 @@ class Auditing:
 
     def reconcile(self) -> Reconciliation:
         """Compare the journal with what is stored."""
-        files = SnapshotStore(self._settings.snapshots).standing()
-        places = {(path.parts[-3], path.parts[-2].replace("-", "/")) for path in files}
-        store = SnapshotStore(self._settings.snapshots)
-        return self.audit.reconcile(snapshots={store.current(*place).id for place in places})
+        return self.audit.reconcile(snapshots=SnapshotStore(self._settings.snapshots).names())
 
 
 @contextmanager
@@ -269,34 +273,44 @@ def stamp_file(checkpoint: Path, *, url: str | None, authority: Path | None) -> 
     return Stamped(file, at)
 
 
-def verify_export(export: Path, *, keys: Path, pin: Path | None, authority: Path) -> Report:
-    """Check an export as its verifier does, and the time stamp of its checkpoint besides.
+def verify_export(export: Path, *, keys: Path, pin: Path | None, authority: Path | None) -> Report:
+    """Check an export as its verifier does, and what takes more than the standard library.
+
+    That is the terms of grants, caps and programmes against the declarations, and, with the root
+    certificates of an authority, the time stamp of the checkpoint.
 
     Raises:
         ConfigurationError: the root certificates can't be read.
         OSError: a file can't be read.
         ValueError: the keys or the pin are none.
     """
-    roots = read_roots(authority)
+    roots = read_roots(authority) if authority is not None else None
     report = check_export(
         export,
         keys=read_keys(keys.read_text("utf-8").splitlines()),
         pin=pin.read_bytes() if pin is not None else None,
     )
+    if not report.faults:
+        check_terms(export, report)
+    if not report.faults and authority is not None and roots is not None:
+        _check_stamp(export, report, authority=authority, roots=roots)
+    return report
+
+
+def _check_stamp(
+    export: Path, report: Report, *, authority: Path, roots: Sequence[Certificate]
+) -> None:
     stamp = export / f"{CHECKPOINT}{STAMP}"
-    if report.faults:
-        return report
     if not stamp.exists():
         report.unchecked = True
         report.unproved.append("when the checkpoint was there: the export has no time stamp of it")
-        return report
+        return
     try:
         text = Note.parse((export / CHECKPOINT).read_bytes()).text
         at = stamped_at(stamp.read_bytes(), text, roots=roots)
         report.proved.append(f"an authority of {authority.name} saw this checkpoint on {told(at)}")
     except (StampRefused, NoteRefused) as error:
         report.faults.append(Fault(None, f"{stamp.name}: {error}"))
-    return report
 
 
 def told(at: datetime) -> str:

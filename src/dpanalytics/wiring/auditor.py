@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dpanalytics.ledger.journal import (
     Account,
@@ -12,10 +11,6 @@ from dpanalytics.ledger.journal import (
 )
 from dpanalytics.ledger.verify import Verification, verify
 from dpanalytics.settings import Settings
-
-if TYPE_CHECKING:
-    pass
-
 from dpanalytics.wiring.journals import journal_of
 
 

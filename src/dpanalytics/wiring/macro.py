@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
 
 from dpanalytics.access.tokens import TokenChecker, token_checker
 from dpanalytics.errors import RequestError, SnapshotError
-from dpanalytics.ledger.audit import Audit
+from dpanalytics.ledger.audit import Audit, Reconciliation
 from dpanalytics.ledger.checkpoints import Checkpoints, kept_checkpoints
 from dpanalytics.ledger.journal import (
     Account,
@@ -32,10 +31,6 @@ from dpanalytics.schema.declared import Declarations
 from dpanalytics.schema.view import View
 from dpanalytics.settings import Settings
 from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
-
-if TYPE_CHECKING:
-    pass
-
 from dpanalytics.wiring.journals import adopt, declared_in, journal_of, utc_now
 from dpanalytics.wiring.reports import Reports
 
@@ -158,14 +153,19 @@ class MacroDoor:
         """What auditors look up; consumers too, for proofs of their own releases."""
         return Audit(self._journal)
 
+    def reconcile(self) -> Reconciliation:
+        """The journal held against the releases and snapshots that are stored."""
+        return self.audit.reconcile(snapshots=self._snapshots.names())
+
     @property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints that were signed.
 
         Raises:
-            ConfigurationError: the journal has no signing key.
+            ConfigurationError: the journal has no signing key. It is read where it is published:
+                the service may see no directory of keys.
         """
-        return kept_checkpoints(self._settings.checkpoints, key=self._settings.signing_public)
+        return kept_checkpoints(self._settings.checkpoints, key=self._settings.published_key)
 
     @property
     def reports(self) -> Reports:

@@ -12,6 +12,7 @@ from dpanalytics.backup import Manifest, Restored, back_up, copy_keys, restore
 from dpanalytics.database import copy_database
 from dpanalytics.ledger.accounts import Head
 from dpanalytics.ledger.archive import Archive, Kept
+from dpanalytics.ledger.checkpoints import publish_key
 from dpanalytics.ledger.evidence import Evidence
 from dpanalytics.ledger.journal import Journal, open_journal
 from dpanalytics.ledger.transfer import receive_sqlite
@@ -33,7 +34,7 @@ from dpanalytics.wiring.locks import using_stores
 
 
 def upgrade_home(settings: Settings) -> tuple[str, Path | None]:
-    """Bring the journal to the version of this release.
+    """Bring the journal to the version of this release, and its verifier key to where it is read.
 
     Returns:
         What was done, and where a copy of a SQLite journal lies as it was; None where nothing had
@@ -42,6 +43,7 @@ def upgrade_home(settings: Settings) -> tuple[str, Path | None]:
     Raises:
         ConfigurationError: there is no journal, it is of a newer release, or it can't be changed.
     """
+    publish_key(settings.signing_public, beside=settings.published_key)
     if settings.database_url is not None:
         return f"{upgrade(settings)}; {upgrade_records(settings)}", None
     copy = settings.database.with_name(f"{DATABASE_FILE}.before-{utc_now():%Y-%m-%dT%H%M%S}")

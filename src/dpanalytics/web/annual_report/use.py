@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dpanalytics.openness.annual import CONSUMER, Annual
 from dpanalytics.openness.register import Spending
 from dpanalytics.openness.reviews import Review, State, Subject
-from dpanalytics.openness.yearly import EXCLUDED, OTHER, STEWARDS, Questions
+from dpanalytics.openness.yearly import EXCLUDED, OTHER, STEWARDS, Acts, Questions
 from dpanalytics.schema.coverage import CONSUMER as COVERAGE
 from dpanalytics.web.annual_report.document import (
     Block,
@@ -104,7 +104,7 @@ def _sentences(report: Annual, asked: Sequence[Questions]) -> Iterator[str]:
         )
     else:
         yield "Nothing had to be refused for its purpose."
-    if report.programmes:
+    if report.programmes or acts.disclosed:
         yield (
             f"{counted('programme')(len(report.programmes))} of support could be acted under; "
             f"staff read a case with a name {counted('time')(acts.disclosed)}, each time written "
@@ -116,7 +116,8 @@ def _sentences(report: Annual, asked: Sequence[Questions]) -> Iterator[str]:
     if expired:
         yield (
             f"{counted('approval')(expired)} {'has' if expired == 1 else 'have'} passed the last "
-            "day. Nothing is done under an approval after it, until it is approved again."
+            "day. Nothing new is charged, computed or shown under an approval after it, until it "
+            "is approved again."
         )
 
 
@@ -247,8 +248,14 @@ def support(report: Annual) -> Iterator[Block]:
     )
     if not report.programmes:
         yield Prose("No programme was in force in the period.")
-        return
-    yield Table(
+    if report.programmes:
+        yield _programmes(report)
+    if report.programmes or any((acts.approved, acts.disclosed, acts.closed)):
+        yield from _acts(acts)
+
+
+def _programmes(report: Annual) -> Table:
+    return Table(
         "Programmes that were in force in the period",
         (
             Column("Programme"),
@@ -270,6 +277,9 @@ def support(report: Annual) -> Iterator[Block]:
             for each in report.programmes
         ),
     )
+
+
+def _acts(acts: Acts) -> Iterator[Block]:
     yield Table(
         "Acts of staff in the period, under all programmes together",
         (Column("Act"), Column("Times", number=True)),
