@@ -78,8 +78,8 @@ def content(rows):
 
 
 def stored(home):
-    (path,) = (home.directory / "store/health").glob("*.parquet")
-    return pl.read_parquet(path)
+    (load,) = home.store.loads("health")
+    return home.store.of_load(load).collect()
 
 
 def by_name(frame):

@@ -99,10 +99,11 @@ def test_what_is_due_is_told_and_removed_only_when_told_to(typed, world: World) 
     code, out, _ = typed("retention", *home)
     assert code == 0
     assert out.count(" due ") == 2  # the head of the column, and one load
-    assert len(list((world.settings.sources / "clicks").glob("*.parquet"))) == 2
+    # Of each load the records, and the students beside.
+    assert len(list((world.settings.sources / "clicks").glob("*.parquet"))) == 4
     code, out, _ = typed("retention", "--apply", *home)
     assert "removed clicks" in out
     assert "snapshots of together: built anew" in out
-    assert len(list((world.settings.sources / "clicks").glob("*.parquet"))) == 1
+    assert len(list((world.settings.sources / "clicks").glob("*.parquet"))) == 2
     assert "nothing is due" in typed("retention", "--apply", *home)[1]
     assert os.environ.get("DPANALYTICS_DATABASE_URL") is None

@@ -51,8 +51,9 @@ def test_the_loads_that_are_due_go_and_the_others_stay(world: World) -> None:
     done = apply(world)
     assert [each.load for each in done.removed] == [old.id]
     assert SourceStore(world.settings.sources).loads("clicks") == (newer,)
-    assert {path.stem for path in (world.settings.sources / "clicks").glob("*.parquet")} == {
-        newer.id
+    assert {path.name for path in (world.settings.sources / "clicks").glob("*.parquet")} == {
+        f"{newer.id}.parquet",
+        f"{newer.id}.students.parquet",
     }
     (entry,) = world.entries("retention")
     assert entry == {**entry, "source": "clicks", "loads": [old.id]}

@@ -75,6 +75,67 @@ def test_loads_stand_beside_each_other_or_alone(store):
     assert store.scan(PAGES).collect()["n"].to_list() == [5]
 
 
+# Students, who stand beside the records that name them by number
+
+ADA, BOB, CAT = (bytes([n]) * 16 for n in range(3))
+BY_STUDENT = source(column("student", role="student", category="identifier"), PAGES.columns[0])
+
+
+def write_numbered(store, load, rows, students):
+    with store.writing("pages") as draft:
+        schema = {"student": pl.UInt32, "n": pl.Int64}
+        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(draft.path)
+        draft.write_students(
+            pl.Series(list(students), dtype=pl.UInt32),
+            pl.Series(list(students.values()), dtype=pl.Binary),
+        )
+        draft.keep(load, replaces=False)
+
+
+def test_whoever_reads_meets_pseudonyms_whatever_numbers_a_load_has(store):
+    # Two spellings of one student may have two numbers; each load has numbers of its own.
+    write_numbered(store, LOAD, [(7, 1), (2, 2), (9, 3)], {7: ADA, 2: BOB, 9: ADA})
+    second = replace(LOAD, id="b", content_sha256="2")
+    write_numbered(store, second, [(2, 4), (7, 5)], {2: CAT, 7: BOB})
+    expected = [(ADA, 1), (BOB, 2), (ADA, 3), (CAT, 4), (BOB, 5)]
+    for engine in ("in-memory", "streaming"):
+        assert store.scan(BY_STUDENT).collect(engine=engine).rows() == expected
+    of_ada = [own.collect() for own in store.of_student("pages", ADA)]
+    assert [own["n"].to_list() for own in of_ada] == [[1, 3], []]
+    assert all("student" not in own.columns for own in of_ada)
+    wanted = store.scan(BY_STUDENT).filter(pl.col("student") >= BOB).select("n")
+    assert wanted.collect(engine="streaming")["n"].to_list() == [2, 4, 5]
+
+
+def test_students_stand_go_and_are_copied_with_their_load(store, tmp_path):
+    write_numbered(store, LOAD, [(1, 1), (2, 2)], {1: ADA, 2: BOB})
+    beside = tmp_path / "pages" / "a.students.parquet"
+    assert beside in store.standing()
+    assert beside.stat().st_mode & 0o077 == 0
+
+    def without_bob(load):
+        return replace(load, id="b"), store.of_load(load).filter(pl.col("student") != BOB)
+
+    store.rewrite("pages", without_bob)
+    assert store.scan(BY_STUDENT).collect().rows() == [(ADA, 1)]
+    assert [own.collect()["n"].to_list() for own in store.of_student("pages", ADA)] == [[1]]
+    # Nothing is left of who is gone, not even beside.
+    assert not beside.exists()
+    assert not any(BOB in path.read_bytes() for path in (tmp_path / "pages").iterdir())
+    with store.writing("pages") as draft:  # and not kept
+        draft.write_students(pl.Series([1], dtype=pl.UInt32), pl.Series([CAT]))
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [
+        "b.parquet", "lock", "manifest.json",
+    ]  # fmt: skip
+
+
+def test_a_load_whose_students_are_lost_is_not_read_as_if_it_had_none(store, tmp_path):
+    write_numbered(store, LOAD, [(1, 1)], {1: ADA})
+    (tmp_path / "pages" / "a.students.parquet").unlink()
+    with pytest.raises(IngestError, match="load its file again"):
+        store.scan(BY_STUDENT)
+
+
 def test_a_draft_that_is_not_kept_is_gone(store, tmp_path):
     write(store, LOAD, 1, 2)
 

@@ -105,6 +105,23 @@ def test_many_students_who_share_slots_are_told_apart():
         assert made[n] == students().pseudonym(str(n))
 
 
+@given(
+    st.lists(
+        st.lists(st.none() | identifiers, max_size=9) | st.lists(st.none() | near, max_size=9),
+        max_size=6,
+    )
+)
+def test_a_number_stands_for_one_pseudonym_whatever_came_between(columns):
+    shared, told = students(), []
+    for column in columns:
+        text = any(isinstance(each, str) for each in column)
+        given = pl.Series("student", column, dtype=pl.String if text else pl.Int64)
+        told.append((given, shared.numbers(given)))
+    for given, numbers in told:
+        assert (numbers.name, numbers.dtype) == ("student", pl.UInt32)
+        assert shared.pseudonyms(numbers).to_list() == students().column(given).to_list()
+
+
 def test_each_spelling_is_hashed_once():
     class Counting(Pseudonymiser):
         hashed = 0

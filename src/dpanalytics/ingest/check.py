@@ -11,7 +11,7 @@ the row breaks, in the declared order of the columns:
   1900 to 2199; fractions beyond the microsecond are cut off;
 - boolean: true, yes, y, 1 or false, no, n, 0, in any case.
 
-Reasons name the column and the rule, never a value. Pure, but for the pseudonyms.
+Reasons name the column and the rule, never a value. Pure, but for the numbers of students.
 """
 
 import math
@@ -82,7 +82,7 @@ class _Rule:
 
 
 class Checker:
-    """Judges raw columns of one source, and puts pseudonyms in place of identifiers."""
+    """Judges raw columns of one source, and puts students' numbers in place of identifiers."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Checker:
         Args:
             columns: those that are stored, in the order of storage.
             missing: spellings of a missing value.
-            schema: their types as stored.
+            schema: their types as stored; students by the pseudonymiser's numbers.
             pseudonymiser: of the identifier space; None if no column identifies a student.
         """
         self._columns = columns
@@ -135,7 +135,7 @@ class Checker:
             value, its_rules = self._judgement(column, text.dtype)
             rules += its_rules
             if column.role == "student" and self._pseudonymiser is not None:
-                series.append(self._pseudonymiser.column(text).alias(name))
+                series.append(self._pseudonymiser.numbers(text).alias(name))
             elif text.dtype != pl.String:
                 series.append(text.alias(name))
             elif (
@@ -165,7 +165,7 @@ class Checker:
             missing |= raw.eq_missing(pl.lit(spelling))
         rules = [] if column.optional else [_Rule(column.name, "missing", missing)]
         if column.role == "student":
-            # A pseudonym is made of any spelling, that of a missing value too.
+            # A number is given to any spelling, that of a missing value too.
             blank = _Rule(column.name, "blank", value.is_null())
             return value, [replace(rule, leaves_null=typed) for rule in rules] + [blank]
         if typed:

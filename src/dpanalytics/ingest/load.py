@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from polars.io.plugins import register_io_source
 
@@ -30,7 +32,7 @@ from dpanalytics.ingest.reading import Reading, declared_form, open_reading
 from dpanalytics.schema.category import names_refused_category
 from dpanalytics.schema.source import Source
 from dpanalytics.schema.view import STUDENT
-from dpanalytics.store.sources import AGREED, Load, SourceStore, storage_schema
+from dpanalytics.store.sources import AGREED, Load, SourceStore, written_schema
 from dpanalytics.vault.pseudonym import Pseudonymiser
 
 Progress = Callable[[int, int], None]
@@ -45,7 +47,10 @@ REFUSED_SHARE_LIMIT = 0.05
 ERASED = "student: erased, and kept out since"
 """Why rows of an erased student are refused."""
 
-_WORKERS = min(4, os.cpu_count() or 1)
+_WORKERS = min(4, os.cpu_count() or 1) + 1
+"""Threads that check pieces: one more than processors, as each waits for the engine at times."""
+_AHEAD = 2
+"""Pieces that wait for a thread, so that none idles while rows are written."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +80,26 @@ class _Tally:
 
     kept: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    _met: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(2**16, dtype=np.bool_))
 
     @property
     def rows_read(self) -> int:
         return self.kept + self.refused.total()
 
+    @property
+    def students(self) -> pl.Series:
+        """Numbers of the students of all rows kept."""
+        return pl.Series(np.flatnonzero(self._met).astype(np.uint32))
+
     def add(self, checked: Checked) -> None:
         self.kept += checked.kept.height
         self.refused.update(checked.refused)
+        if STUDENT in checked.kept.columns and checked.kept.height:
+            numbers = checked.kept.get_column(STUDENT).to_numpy()
+            short = int(numbers.max()) + 1 - len(self._met)
+            if short > 0:
+                self._met = np.pad(self._met, (0, max(short, len(self._met))))
+            self._met[numbers] = True
 
 
 def load_file(
@@ -131,7 +148,9 @@ def load_file(
     agreed = _each_once(agreed)
     special = _special_sha256(source, agreed)
     key_id = pseudonymiser.key_id if pseudonymiser else None
-    schema = storage_schema(source)
+    schema = written_schema(source)
+    if source.opened:
+        schema = pl.Schema({**schema, AGREED: pl.Boolean()})
 
     with store.writing(source.name) as draft, _faults_named(path, source), _opened(path) as file:
         # 1. A file that stands already is known by its content, not by its name.
@@ -155,7 +174,7 @@ def load_file(
         checker = Checker(
             source.kept_columns,
             missing=source.format.missing,
-            schema=schema,
+            schema=written_schema(source),
             pseudonymiser=pseudonymiser,
         )
         with open_reading(
@@ -167,11 +186,9 @@ def load_file(
         ) as reading:
             pieces = _told_of_progress(reading.pieces, hashed, size, progress)
             with closing(_checked_frames(pieces, reading, checker, tally, pseudonymiser)) as frames:
-                if source.opened:
-                    kept = (_of_agreed(frame, source.opened, agreed) for frame in frames)
-                    _write(kept, pl.Schema({**schema, AGREED: pl.Boolean()}), draft.path)
-                else:
-                    _write(frames, schema, draft.path)
+                _write(_marked(frames, source, agreed, pseudonymiser), schema, draft.path)
+            if pseudonymiser is not None:
+                draft.write_students(tally.students, pseudonymiser.pseudonyms(tally.students))
             content, ignored = hashed.sha256(), reading.ignored()
 
         # 3. What lies on the disk is what counts, and it must be enough.
@@ -202,12 +219,21 @@ def load_file(
         return _report(load, started, already_loaded=False)
 
 
-def _of_agreed(frame: pl.DataFrame, special: Sequence[str], agreed: pl.DataFrame) -> pl.DataFrame:
+def _marked(
+    frames: Iterator[pl.DataFrame],
+    source: Source,
+    agreed: pl.DataFrame,
+    pseudonymiser: Pseudonymiser | None,
+) -> Iterator[pl.DataFrame]:
     """The rows, with the special category values of those alone who agreed to their use."""
-    marked = agreed.with_columns(pl.lit(value=True).alias(AGREED))
-    told = frame.join(marked, on=STUDENT, how="left", maintain_order="left")
-    told = told.with_columns(pl.col(AGREED).fill_null(value=False))
-    return told.with_columns(pl.when(AGREED).then(pl.col(name)).alias(name) for name in special)
+    if not source.opened or pseudonymiser is None:
+        yield from frames
+        return
+    who = agreed.get_column(STUDENT).implode()
+    for frame in frames:
+        students = pseudonymiser.pseudonyms(frame.get_column(STUDENT))
+        told = frame.with_columns(students.is_in(who).alias(AGREED))
+        yield told.with_columns(pl.when(AGREED).then(pl.col(n)).alias(n) for n in source.opened)
 
 
 def _checked_frames(
@@ -235,7 +261,7 @@ def _checked_frames(
         try:
             for piece in pieces:
                 running.append(threads.submit(work, piece))
-                if len(running) > _WORKERS:
+                if len(running) > _WORKERS + _AHEAD:
                     yield finish(running.popleft())
             while running:
                 yield finish(running.popleft())
@@ -248,8 +274,9 @@ def _without_erased(checked: Checked, pseudonymiser: Pseudonymiser | None) -> Ch
     """Refuses rows of students who were erased: the file still holds them, nothing here does."""
     if pseudonymiser is None or not pseudonymiser.erased:
         return checked
-    gone = pl.lit(pl.Series(list(pseudonymiser.erased), dtype=pl.Binary).implode())
-    kept = checked.kept.filter(~pl.col("student").is_in(gone))
+    gone = pl.Series(list(pseudonymiser.erased), dtype=pl.Binary)
+    students = pseudonymiser.pseudonyms(checked.kept.get_column(STUDENT))
+    kept = checked.kept.filter(~students.is_in(gone.implode()))
     if kept.height == checked.kept.height:
         return checked
     refused = {ERASED: checked.kept.height - kept.height}

@@ -1,10 +1,15 @@
 """Loaded sources: one Parquet file a load, pseudonyms in place of identifiers.
 
 ```
-<root>/<source>/<load>.parquet    records of one load
-<root>/<source>/manifest.json     the loads that stand, oldest first; a load not in it isn't there
-<root>/<source>/lock              held while a load is written
+<root>/<source>/<load>.parquet            records of one load
+<root>/<source>/<load>.students.parquet   where it stands: the students that they name by number
+<root>/<source>/manifest.json             the loads that stand, oldest first; no other is there
+<root>/<source>/lock                      held while a load is written
 ```
+
+A load names each student by a number of its own, a quarter of a pseudonym's size, and holds the
+pseudonyms once, beside. One that was rewritten has the pseudonyms in its records. Whoever reads
+sees pseudonyms either way.
 
 A crash at any moment leaves the loads that stood before; what it left lying about goes with the
 next load. Nothing here checks a record: `ingest` does that before it writes.
@@ -37,6 +42,9 @@ _INT32 = 2**31 - 1
 AGREED = ":agreed"
 """Column of a load with special category columns: whether the student had agreed to their use.
 Where not, their values are missing. Holds a colon, so it is no declared name."""
+
+NUMBER = "number"
+"""Column of a student's number, beside that of the pseudonym."""
 
 ROWS_PER_GROUP = 2**17
 """Rows of one row group of a stored load: what a reader can skip at once. Larger ones cost time."""
@@ -83,6 +91,12 @@ def storage_schema(source: Source) -> pl.Schema:
     Of special category columns those that are open in this declaration.
     """
     return pl.Schema({column.name: _storage_type(column) for column in source.kept_columns})
+
+
+def written_schema(source: Source) -> pl.Schema:
+    """The same of a load as it is written: students are numbers, told beside (`Draft.students`)."""
+    schema = storage_schema(source)
+    return pl.Schema({**schema, "student": pl.UInt32()}) if "student" in schema else schema
 
 
 def _storage_type(column: Column) -> pl.DataType:
@@ -142,7 +156,7 @@ class SourceStore:
         paths = [self._path(source.name, load.id) for load in self.loads(source.name)]
         for path in paths:
             try:
-                stored = pl.read_parquet_schema(path)
+                stored = _records(path).collect_schema()
             except (OSError, pl.exceptions.PolarsError):
                 raise IngestError(
                     f"source {source.name}: load {path.stem} is not readable"
@@ -159,11 +173,9 @@ class SourceStore:
                 )
         if not paths:
             return pl.LazyFrame(schema=schema)
-        if not any(column.special_category for column in source.columns):
-            return pl.scan_parquet(paths, glob=False)
-        # One by one: loads may differ in the special category columns that they hold.
+        # One by one: loads differ in their students, and in the special category columns they hold.
         wanted = [*schema, *([AGREED] if source.opened else [])]
-        each = [pl.scan_parquet(path, glob=False).select(wanted) for path in paths]
+        each = [_records(path).select(wanted) for path in paths]
         return _of_agreed(pl.concat(each)) if source.opened else pl.concat(each)
 
     def of_student(self, name: str, student: bytes) -> Iterator[pl.LazyFrame]:
@@ -172,8 +184,7 @@ class SourceStore:
         Special category values are among them where they were kept; whatever is held is shown.
         """
         for load in self.loads(name):
-            records = pl.scan_parquet(self._path(name, load.id), glob=False)
-            own = records.filter(pl.col("student") == pl.lit(student, pl.Binary))
+            own = _of_student(self._path(name, load.id), student)
             yield own.drop("student", AGREED, strict=False)
 
     def narrow(self, source: Source, agreed: pl.DataFrame) -> bool:
@@ -213,7 +224,9 @@ class SourceStore:
         files = []
         for manifest in sorted(self._root.glob("*/manifest.json")):
             name = manifest.parent.name
-            files += [manifest, *(self._path(name, load.id) for load in self.loads(name))]
+            records = [self._path(name, load.id) for load in self.loads(name)]
+            beside = [path for path in map(students_beside, records) if path.exists()]
+            files += [manifest, *records, *beside]
         return tuple(files)
 
     def names(self) -> tuple[str, ...]:
@@ -223,7 +236,7 @@ class SourceStore:
 
     def of_load(self, load: Load) -> pl.LazyFrame:
         """The records of one load that stands, not yet read."""
-        return pl.scan_parquet(self._path(load.source, load.id), glob=False)
+        return _records(self._path(load.source, load.id))
 
     def rewrite(self, name: str, anew: "Rewriting") -> bool:
         """Let other records stand in place of those of each load; whether anything changed.
@@ -293,10 +306,12 @@ class SourceStore:
         with self._locked(name) as folder:
             path = folder / f"{_DRAFT}{secrets.token_hex(8)}.parquet"
             path.touch(mode=0o600, exist_ok=False)
+            draft = Draft(self, name, path)
             try:
-                yield Draft(self, name, path)
+                yield draft
             finally:
                 path.unlink(missing_ok=True)
+                draft.students.unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[Path]:
@@ -323,8 +338,12 @@ class SourceStore:
             if not replaces and earlier.content_sha256 != load.content_sha256
         ]
         # Records, then manifest: each is on the disk before the next speaks of it.
+        stands = self._path(load.source, load.id)
+        if (students := students_beside(draft)).exists():
+            _sync(students)
+            students.replace(students_beside(stands))
         _sync(draft)
-        draft.replace(self._path(load.source, load.id))
+        draft.replace(stands)
         self._stand(load.source, (*standing, load))
 
     def _stand(self, name: str, loads: Sequence[Load]) -> None:
@@ -342,7 +361,8 @@ class SourceStore:
 
     def _sweep(self, name: str) -> None:
         """Remove drafts of the dead and loads that no longer stand; only under the lock."""
-        standing = {f"{load.id}.parquet" for load in self.loads(name)}
+        records = [self._path(name, load.id) for load in self.loads(name)]
+        standing = {path.name for each in records for path in (each, students_beside(each))}
         for path in self._folder(name).iterdir():
             if path.name.startswith(_DRAFT) or (
                 path.suffix == ".parquet" and path.name not in standing
@@ -368,6 +388,17 @@ class Draft:
     """An empty file of our own, mode 0600, to write records to."""
 
     @property
+    def students(self) -> Path:
+        """Where `write_students` writes the students that the records name by number."""
+        return students_beside(self.path)
+
+    def write_students(self, numbers: pl.Series, pseudonyms: pl.Series) -> None:
+        """Say which students the records name: a number each, and its pseudonym."""
+        self.students.touch(mode=0o600, exist_ok=False)
+        with self.students.open("r+b", buffering=0) as file:
+            pl.DataFrame({NUMBER: numbers, "student": pseudonyms}).write_parquet(file)
+
+    @property
     def folder(self) -> Path:
         """Where the source's loads lie."""
         return self.path.parent
@@ -384,6 +415,39 @@ class Draft:
             raise IngestError(
                 f"source {self._source}: can't be stored: {error.strerror}"
             ) from error
+
+
+def students_beside(path: Path) -> Path:
+    """Where the students of a load's records stand, if not among them."""
+    return path.with_suffix(".students.parquet")
+
+
+def _records(path: Path) -> pl.LazyFrame:
+    """The records of a load, not yet read, with pseudonyms."""
+    records = pl.scan_parquet(path, glob=False)
+    beside = students_beside(path)
+    if not beside.exists():
+        return records
+    students = pl.read_parquet(beside, glob=False)
+    last = students.get_column(NUMBER).max()
+    places = pl.select(pl.int_range(0, (last if isinstance(last, int) else 0) + 1, dtype=pl.UInt32))
+    by_number = places.join(
+        students, left_on="literal", right_on=NUMBER, how="left", maintain_order="left"
+    ).get_column("student")
+    named = pl.col("student").map_batches(
+        by_number.gather, return_dtype=pl.Binary(), is_elementwise=True
+    )
+    return records.with_columns(named)
+
+
+def _of_student(path: Path, student: bytes) -> pl.LazyFrame:
+    """The records of one student in a load, as they lie there."""
+    records, beside = pl.scan_parquet(path, glob=False), students_beside(path)
+    own = pl.col("student") == pl.lit(student, pl.Binary)
+    if not beside.exists():
+        return records.filter(own)
+    numbers = pl.scan_parquet(beside, glob=False).filter(own).select(NUMBER).collect().to_series()
+    return records.filter(pl.col("student").is_in(numbers.implode()))
 
 
 def _without_closed(stored: Mapping[str, pl.DataType], source: Source) -> pl.Schema:

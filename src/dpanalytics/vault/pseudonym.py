@@ -78,6 +78,8 @@ class Pseudonymiser:
         """Pseudonyms of erased students that were met; nothing of them is to be kept."""
         self._is_erased = erased
         self._lock = threading.Lock()
+        self._pseudonyms = pl.Series([None], dtype=pl.Binary)
+        """By number, from 1 on as students are met; longer before a number is told."""
         self._registers: dict[pl.DataType, _Register] = {
             pl.String(): _Register(_ByHash()),
             pl.Int64(): _Register(_ByPlace()),
@@ -100,10 +102,21 @@ class Pseudonymiser:
     def column(self, identifiers: pl.Series) -> pl.Series:
         """Pseudonyms, as Binary, of a column of String or Int64; null where null or blank.
 
-        A number is the identifier that is spelled as the number is, without leading zeros. Each
-        distinct spelling is hashed once in the life of this object: 10.6 million rows of 28,785
-        students take a third of a second, and half of that as numbers; hashing row by row took
-        half a minute.
+        A number is the identifier that is spelled as the number is, without leading zeros.
+        """
+        return self.pseudonyms(self.numbers(identifiers)).alias(identifiers.name)
+
+    def pseudonyms(self, numbers: pl.Series) -> pl.Series:
+        """The pseudonyms of students by the numbers that `numbers` gave them; null for null."""
+        return self._pseudonyms.gather(numbers)
+
+    def numbers(self, identifiers: pl.Series) -> pl.Series:
+        """Numbers, as UInt32, in place of a column as `column` takes it; null for nobody.
+
+        They are this object's own: given as students are met, and told by nobody else. Two
+        spellings of one student may have two. Each distinct spelling is hashed once in the life of
+        this object: 10.6 million rows of 28,785 students take a sixth of a second as numbers, a
+        third as text; hashing row by row took half a minute.
         """
         register, identifiers = self._registers[identifiers.dtype], identifiers.rechunk()
         numbers = register.lookup.numbers(identifiers)
@@ -114,14 +127,15 @@ class Pseudonymiser:
         ):
             numbers = register.lookup.numbers(identifiers)
             rows = np.flatnonzero(numbers == _UNKNOWN)
-        if len(rows):
-            # What the quick way does not find, and rows without an identifier.
-            astray = identifiers.gather(rows)
-            distinct = astray.unique()
-            found = [register.numbers[spelling] for spelling in distinct.to_list()]
-            numbers[rows] = astray.replace_strict(distinct, found, return_dtype=pl.UInt32)
-        # Only now: all numbers that were found are among the pseudonyms of this moment.
-        return register.pseudonyms.gather(pl.Series(numbers)).alias(identifiers.name)
+        if not len(rows):
+            return pl.Series(identifiers.name, numbers)
+        # What the quick way does not find, and nobody.
+        astray = identifiers.gather(rows)
+        distinct = astray.unique()
+        found = [register.numbers[spelling] for spelling in distinct.to_list()]
+        numbers[rows] = astray.replace_strict(distinct, found, return_dtype=pl.UInt32)
+        told = pl.Series(identifiers.name, numbers)
+        return told.set(told == _UNKNOWN, None)
 
     def _learn(self, spellings: pl.Series, register: "_Register") -> bool:
         """Take in those of these spellings that were not met before; whether there are any.
@@ -130,14 +144,17 @@ class Pseudonymiser:
         """
         with self._lock:
             new = [each for each in spellings.to_list() if each not in register.numbers]
-            if not new:
-                return False
-            first = len(register.pseudonyms)
-            pseudonyms = pl.Series([self._hashed(str(each)) for each in new], dtype=pl.Binary)
+            hashed = {each: self._hashed(str(each)) for each in new}
+            met = {each: made for each, made in hashed.items() if made is not None}
+            register.numbers |= dict.fromkeys(new, _UNKNOWN)
+            if not met:
+                return bool(new)
+            first = len(self._pseudonyms)
             # In one piece: looking up in several takes five times as long.
-            register.pseudonyms = pl.concat([register.pseudonyms, pseudonyms], rechunk=True)
-            register.numbers |= zip(new, range(first, first + len(new)), strict=True)
-            register.lookup.add(pl.Series(new, dtype=spellings.dtype))
+            more = pl.Series(list(met.values()), dtype=pl.Binary)
+            self._pseudonyms = pl.concat([self._pseudonyms, more], rechunk=True)
+            register.numbers |= zip(met, range(first, first + len(met)), strict=True)
+            register.lookup.add(pl.Series(list(met), dtype=spellings.dtype), first=first)
             return True
 
     def _hashed(self, identifier: str) -> Pseudonym | None:
@@ -155,17 +172,17 @@ class Pseudonymiser:
 
 
 _UNKNOWN = 0
-"""In place of a number: not found the quick way."""
+"""In place of a number: nobody's, or not found the quick way."""
 
 
 class _Lookup(Protocol):
-    """A quick way from spellings to their numbers, which are given from 1."""
+    """A quick way from spellings to their numbers."""
 
     def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
         """The number of each row's spelling, or `_UNKNOWN`; never another spelling's number."""
 
-    def add(self, spellings: pl.Series) -> None:
-        """Take in spellings, numbered on from those before; never called by two threads at once."""
+    def add(self, spellings: pl.Series, *, first: int) -> None:
+        """Take in spellings, numbered from `first` on; never called by two threads at once."""
 
 
 @dataclass
@@ -174,9 +191,7 @@ class _Register:
 
     lookup: _Lookup
     numbers: dict[str | int | None, int] = field(default_factory=lambda: {None: _UNKNOWN})
-    """Of all of them; null is nobody's."""
-    pseudonyms: pl.Series = field(default_factory=lambda: pl.Series([None], dtype=pl.Binary))
-    """By number; nobody's is null. Longer before a number is told."""
+    """Of all of them; a blank one is nobody's."""
 
 
 class _ByPlace:
@@ -189,7 +204,6 @@ class _ByPlace:
         self._table = np.zeros(0, dtype=np.uint32)
         self._before = 0
         """The identifier whose place is the first, which stays empty, as does the last."""
-        self._next = 1
 
     def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
         if not len(self._table):
@@ -198,66 +212,74 @@ class _ByPlace:
         # A difference that wraps stays outside the table: only those within it are in its span.
         return np.take(self._table, places - self._before, mode="clip")
 
-    def add(self, spellings: pl.Series) -> None:
+    def add(self, spellings: pl.Series, *, first: int) -> None:
         identifiers = spellings.to_numpy()
         if not len(self._table):
             self._before = max(int(identifiers[0]) - _PLACES // 2, _LEAST_NUMBER)
             self._table = np.zeros(_PLACES, dtype=np.uint32)
         places = identifiers - self._before
         here = (places > 0) & (places < _PLACES - 1)
-        numbers = np.arange(self._next, self._next + len(places), dtype=np.uint32)
-        self._next += len(places)
+        numbers = np.arange(first, first + len(places), dtype=np.uint32)
         self._table[places[here]] = numbers[here]
 
 
 class _ByHash:
-    """Numbers of identifiers that are text.
-
-    `slots` guesses a spelling's number from its hash; each guess is compared with the spelling,
-    so a wrong one is seen. `others` guesses again, by another hash, of those that lost their slot.
-    """
+    """Numbers of identifiers that are text."""
 
     def __init__(self) -> None:
-        self._known = _Slots.of(pl.Series([None], dtype=pl.String))
+        nobody = pl.Series([None], dtype=pl.String), np.array([_UNKNOWN], dtype=np.uint32)
+        self._known = _Slots.of(*nobody)
 
     def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
         return self._known.numbers(identifiers)
 
-    def add(self, spellings: pl.Series) -> None:
-        self._known = _Slots.of(pl.concat([self._known.spellings, spellings], rechunk=True))
+    def add(self, spellings: pl.Series, *, first: int) -> None:
+        more = np.arange(first, first + len(spellings), dtype=np.uint32)
+        self._known = _Slots.of(
+            pl.concat([self._known.spellings, spellings], rechunk=True),
+            np.concatenate([self._known.given, more]),
+        )
 
 
 @dataclass(frozen=True)
 class _Slots:
+    """Spellings by the hash of each.
+
+    `slots` guesses a spelling's place from its hash; each guess is compared with the spelling, so
+    a wrong one is seen. `others` guesses again, by another hash, of those that lost their slot.
+    """
+
     spellings: pl.Series
-    """By number; null is nobody's."""
+    """By place; the first is null."""
+    given: npt.NDArray[np.uint32]
+    """Their numbers; the first is nobody's."""
     slots: npt.NDArray[np.uint32]
     others: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, spellings: pl.Series) -> Self:
+    def of(cls, spellings: pl.Series, given: npt.NDArray[np.uint32]) -> Self:
         wanted = 1 << (_SLOTS_PER_SPELLING * len(spellings)).bit_length()
         slots = np.zeros(min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS), dtype=np.uint32)
         everybody = np.arange(len(spellings), dtype=np.uint32)
-        places = _slot(spellings, len(slots))
-        slots[places] = everybody
+        hashes = _slot(spellings, len(slots))
+        slots[hashes] = everybody
         others = np.zeros(_FEWEST_SLOTS, dtype=np.uint32)
-        lost = everybody[slots[places] != everybody]
+        lost = everybody[slots[hashes] != everybody]
         others[_slot(spellings.gather(lost), len(others), seed=2)] = lost
-        return cls(spellings, slots, others)
+        return cls(spellings, given, slots, others)
 
     def numbers(self, identifiers: pl.Series) -> npt.NDArray[np.uint32]:
-        numbers = self.slots[_slot(identifiers, len(self.slots))]
-        if len(rows := self._wrong(numbers, identifiers)):
+        places = self.slots[_slot(identifiers, len(self.slots))]
+        if len(rows := self._wrong(places, identifiers)):
             again = identifiers.gather(rows)
             guessed = self.others[_slot(again, len(self.others), seed=2)]
-            guessed[self._wrong(guessed, again).to_numpy()] = _UNKNOWN
-            numbers[rows.to_numpy()] = guessed
-        return numbers
+            guessed[self._wrong(guessed, again).to_numpy()] = 0
+            places[rows.to_numpy()] = guessed
+        return self.given[places]
 
-    def _wrong(self, numbers: npt.NDArray[np.uint32], identifiers: pl.Series) -> pl.Series:
-        """Rows of which these numbers are not the spelling's."""
-        return self.spellings.gather(pl.Series(numbers)).ne_missing(identifiers).arg_true()
+    def _wrong(self, places: npt.NDArray[np.uint32], identifiers: pl.Series) -> pl.Series:
+        """Rows of which these places are not the spelling's."""
+        return self.spellings.gather(pl.Series(places)).ne_missing(identifiers).arg_true()
 
 
 def _slot(column: pl.Series, slots: int, *, seed: int = 1) -> npt.NDArray[np.uint64]:
