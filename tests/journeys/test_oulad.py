@@ -160,6 +160,26 @@ def _scores(raw: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     )
 
 
+def _passing(raw: Mapping[str, pl.DataFrame]) -> Mapping[Key, float]:
+    passes = pl.col("score").round(1) >= 40  # kept with one decimal
+    return _by(_scores(raw), ["code_module", "assessment_type"], passes.mean())
+
+
+def _scores_in_steps(raw: Mapping[str, pl.DataFrame]) -> Mapping[Key, float]:
+    low = pl.col("score").round(1)
+    step = (
+        pl.when(low < 40).then(pl.lit("under 40.0"))
+        .when(low < 70).then(pl.lit("40.0 to under 70.0"))
+        .otherwise(pl.lit("70.0 and over"))
+    )  # fmt: skip
+    steps = _scores(raw).with_columns(step=step)
+    return _by(steps, ["code_module", "assessment_type", "step"], pl.len())
+
+
+def _sum_of_scores(raw: Mapping[str, pl.DataFrame]) -> Mapping[Key, float]:
+    return _by(_scores(raw), ["code_module", "assessment_type"], pl.col("score").sum())
+
+
 def _weekly_clicks(raw: Mapping[str, pl.DataFrame]) -> Mapping[Key, float]:
     """Clicks by week, of which what a student has above 500 in a week does not count."""
     return _by(_clicks_by_student_and_week(raw), ["week"], pl.col("clicks").sum())
@@ -214,6 +234,29 @@ CASES = {
         "mean(score)",
         _mean_score,
         missing=None,
+    ),
+    "passing by assessment type": Case(
+        SUBMISSIONS.group_by("module", "assessment_type")
+        .rate(measure="score", at_least=40)
+        .spending(epsilon=1),
+        "rate(40.0 <= score)",
+        _passing,
+        missing=None,
+    ),
+    "scores in steps": Case(
+        SUBMISSIONS.group_by("module", "assessment_type")
+        .histogram(measure="score", cuts=[40, 70])
+        .spending(epsilon=0.5),
+        "histogram(score: 40.0, 70.0)",
+        _scores_in_steps,
+    ),
+    "sum of scores beside their mean": Case(
+        SUBMISSIONS.group_by("module", "assessment_type")
+        .mean("score")
+        .sum("score")
+        .spending(epsilon=1),
+        "sum(score)",
+        _sum_of_scores,
     ),
     "weekly clicks": Case(
         ACTIVITY.group_by("week").sum("clicks").spending(epsilon=1),
