@@ -145,7 +145,7 @@ def test_lookups_use_an_index(journal: PostgresJournal, postgres_url: str) -> No
         connection.execute("SET enable_seqscan = off")
         for statement, values in (
             (sql.READS.debit_of_request, ("x",)),
-            (sql.READS.debit_of_question, ("x", "y")),
+            (sql.READS.debits_of_either, ("x", "y", "z")),
             (sql.READS.debits_of, ("x", 9, 9)),
             (sql.READS.debits, (9, 9)),
             (sql.READS.record_of_request, ("x",)),

@@ -25,6 +25,23 @@ RESTORED = "SELECT ledger.restored(%s, %s)"
 
 # Reading
 
+DEBIT_OF_REQUEST = """
+SELECT paid.seq, paid.body, kept.seq, kept.body
+FROM ledger.entry AS paid
+LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
+LEFT JOIN ledger.release AS kept
+  ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
+WHERE paid.kind = 'debit' AND paid.request = %s
+"""
+DEBIT_OF_QUESTION = """
+SELECT paid.seq, paid.body, kept.seq, kept.body
+FROM ledger.entry AS paid
+LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
+LEFT JOIN ledger.release AS kept
+  ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
+WHERE paid.kind = 'debit' AND paid.question = %s AND paid.consumer || '' = %s
+"""
+
 READS = Reads(
     head="SELECT size, root FROM ledger.head",
     accounts="""
@@ -38,22 +55,8 @@ FROM ledger.account ORDER BY academic_year COLLATE "C", consumer COLLATE "C", vi
 SELECT seq, body::jsonb ->> 'digest' FROM ledger.entry WHERE kind = 'declarations'
 ORDER BY seq DESC LIMIT 1
 """,
-    debit_of_request="""
-SELECT paid.seq, paid.body, kept.seq, kept.body
-FROM ledger.entry AS paid
-LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
-LEFT JOIN ledger.release AS kept
-  ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
-WHERE paid.kind = 'debit' AND paid.request = %s
-""",
-    debit_of_question="""
-SELECT paid.seq, paid.body, kept.seq, kept.body
-FROM ledger.entry AS paid
-LEFT JOIN ledger.entry AS written ON written.kind = 'release' AND written.debit = paid.seq
-LEFT JOIN ledger.release AS kept
-  ON kept.seq = coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq)
-WHERE paid.kind = 'debit' AND paid.question = %s AND paid.consumer || '' = %s
-""",
+    debit_of_request=DEBIT_OF_REQUEST,
+    debits_of_either=f"{DEBIT_OF_REQUEST}UNION ALL{DEBIT_OF_QUESTION}",
     payers_of_question="""
 SELECT paid.consumer,
        coalesce((paid.body::jsonb ->> 'repeats')::bigint, written.seq) IS NOT NULL

@@ -140,18 +140,15 @@ class Journal(ABC):
 
         The question is named by its digest. Nothing is written and no lock is taken.
         """
-        of_request, of_question = self._select(
-            (self._reads.debit_of_request, (request_id,)),
-            (self._reads.debit_of_question, (question, consumer)),
-        )
-        for row in of_request:
-            paid = Standing.of_row(row).paid
-            if (paid["consumer"], paid["question"]) != (consumer, question):
-                return None  # the debit refuses the id
-        for row in of_question:
-            given = Standing.of_row(row).given()
-            return given if isinstance(given, Recorded) else None
-        return None
+        rows = self._rows(self._reads.debits_of_either, request_id, question, consumer)
+        debits = [Standing.of_row(row) for row in rows]
+        same = [
+            d for d in debits if (d.paid["consumer"], d.paid["question"]) == (consumer, question)
+        ]
+        if len(same) < len(debits) or not same:
+            return None  # the debit refuses the id, or charges
+        given = same[0].given()
+        return given if isinstance(given, Recorded) else None
 
     def payers(self, question: str) -> Mapping[str, bool]:
         """Consumers who were charged for a question, and whether the answer to each is recorded.

@@ -23,8 +23,8 @@ class Reads:
     """Number and digest of the declarations in force."""
     debit_of_request: str
     """Debit of a request id: number, text; number and body of the release that stands for it."""
-    debit_of_question: str
-    """The same, of a question's digest and a consumer."""
+    debits_of_either: str
+    """The same, of a request id, and of a question's digest and a consumer: either, or both."""
     payers_of_question: str
     """Consumers of all debits of a question's digest, and whether a release stands for each."""
     debits: str
@@ -140,7 +140,7 @@ FROM account ORDER BY academic_year, consumer, view
     last_entry="SELECT coalesce(max(seq), -1) FROM entry",
     last_declarations=LAST_DECLARATIONS,
     debit_of_request=DEBIT_OF_REQUEST,
-    debit_of_question=DEBIT_OF_QUESTION,
+    debits_of_either=f"{DEBIT_OF_REQUEST}UNION ALL{DEBIT_OF_QUESTION}",
     payers_of_question="""
 SELECT paid.consumer, coalesce(json_extract(paid.body, '$.repeats'), written.seq) IS NOT NULL
 FROM entry AS paid
