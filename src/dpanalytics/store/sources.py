@@ -34,6 +34,12 @@ import polars as pl
 
 from dpanalytics.errors import IngestError
 from dpanalytics.schema.source import Column, Source
+from dpanalytics.store.numbered import (
+    named_records,
+    records_of_student,
+    students_beside,
+    write_students,
+)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DRAFT = "draft-"
@@ -42,9 +48,6 @@ _INT32 = 2**31 - 1
 AGREED = ":agreed"
 """Column of a load with special category columns: whether the student had agreed to their use.
 Where not, their values are missing. Holds a colon, so it is no declared name."""
-
-NUMBER = "number"
-"""Column of a student's number, beside that of the pseudonym."""
 
 ROWS_PER_GROUP = 2**17
 """Rows of one row group of a stored load: what a reader can skip at once. Larger ones cost time."""
@@ -94,7 +97,7 @@ def storage_schema(source: Source) -> pl.Schema:
 
 
 def written_schema(source: Source) -> pl.Schema:
-    """The same of a load as it is written: students are numbers, told beside (`Draft.students`)."""
+    """The same of a load as it is written: students are numbers, told beside."""
     schema = storage_schema(source)
     return pl.Schema({**schema, "student": pl.UInt32()}) if "student" in schema else schema
 
@@ -156,7 +159,7 @@ class SourceStore:
         paths = [self._path(source.name, load.id) for load in self.loads(source.name)]
         for path in paths:
             try:
-                stored = _records(path).collect_schema()
+                stored = named_records(path).collect_schema()
             except (OSError, pl.exceptions.PolarsError):
                 raise IngestError(
                     f"source {source.name}: load {path.stem} is not readable"
@@ -175,7 +178,7 @@ class SourceStore:
             return pl.LazyFrame(schema=schema)
         # One by one: loads differ in their students, and in the special category columns they hold.
         wanted = [*schema, *([AGREED] if source.opened else [])]
-        each = [_records(path).select(wanted) for path in paths]
+        each = [named_records(path).select(wanted) for path in paths]
         return _of_agreed(pl.concat(each)) if source.opened else pl.concat(each)
 
     def of_student(self, name: str, student: bytes) -> Iterator[pl.LazyFrame]:
@@ -184,7 +187,7 @@ class SourceStore:
         Special category values are among them where they were kept; whatever is held is shown.
         """
         for load in self.loads(name):
-            own = _of_student(self._path(name, load.id), student)
+            own = records_of_student(self._path(name, load.id), student)
             yield own.drop("student", AGREED, strict=False)
 
     def narrow(self, source: Source, agreed: pl.DataFrame) -> bool:
@@ -236,7 +239,7 @@ class SourceStore:
 
     def of_load(self, load: Load) -> pl.LazyFrame:
         """The records of one load that stands, not yet read."""
-        return _records(self._path(load.source, load.id))
+        return named_records(self._path(load.source, load.id))
 
     def rewrite(self, name: str, anew: "Rewriting") -> bool:
         """Let other records stand in place of those of each load; whether anything changed.
@@ -306,12 +309,11 @@ class SourceStore:
         with self._locked(name) as folder:
             path = folder / f"{_DRAFT}{secrets.token_hex(8)}.parquet"
             path.touch(mode=0o600, exist_ok=False)
-            draft = Draft(self, name, path)
             try:
-                yield draft
+                yield Draft(self, name, path)
             finally:
                 path.unlink(missing_ok=True)
-                draft.students.unlink(missing_ok=True)
+                students_beside(path).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[Path]:
@@ -387,16 +389,9 @@ class Draft:
     path: Path
     """An empty file of our own, mode 0600, to write records to."""
 
-    @property
-    def students(self) -> Path:
-        """Where `write_students` writes the students that the records name by number."""
-        return students_beside(self.path)
-
     def write_students(self, numbers: pl.Series, pseudonyms: pl.Series) -> None:
         """Say which students the records name: a number each, and its pseudonym."""
-        self.students.touch(mode=0o600, exist_ok=False)
-        with self.students.open("r+b", buffering=0) as file:
-            pl.DataFrame({NUMBER: numbers, "student": pseudonyms}).write_parquet(file)
+        write_students(self.path, numbers, pseudonyms)
 
     @property
     def folder(self) -> Path:
@@ -415,39 +410,6 @@ class Draft:
             raise IngestError(
                 f"source {self._source}: can't be stored: {error.strerror}"
             ) from error
-
-
-def students_beside(path: Path) -> Path:
-    """Where the students of a load's records stand, if not among them."""
-    return path.with_suffix(".students.parquet")
-
-
-def _records(path: Path) -> pl.LazyFrame:
-    """The records of a load, not yet read, with pseudonyms."""
-    records = pl.scan_parquet(path, glob=False)
-    beside = students_beside(path)
-    if not beside.exists():
-        return records
-    students = pl.read_parquet(beside, glob=False)
-    last = students.get_column(NUMBER).max()
-    places = pl.select(pl.int_range(0, (last if isinstance(last, int) else 0) + 1, dtype=pl.UInt32))
-    by_number = places.join(
-        students, left_on="literal", right_on=NUMBER, how="left", maintain_order="left"
-    ).get_column("student")
-    named = pl.col("student").map_batches(
-        by_number.gather, return_dtype=pl.Binary(), is_elementwise=True
-    )
-    return records.with_columns(named)
-
-
-def _of_student(path: Path, student: bytes) -> pl.LazyFrame:
-    """The records of one student in a load, as they lie there."""
-    records, beside = pl.scan_parquet(path, glob=False), students_beside(path)
-    own = pl.col("student") == pl.lit(student, pl.Binary)
-    if not beside.exists():
-        return records.filter(own)
-    numbers = pl.scan_parquet(beside, glob=False).filter(own).select(NUMBER).collect().to_series()
-    return records.filter(pl.col("student").is_in(numbers.implode()))
 
 
 def _without_closed(stored: Mapping[str, pl.DataType], source: Source) -> pl.Schema:
