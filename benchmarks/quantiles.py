@@ -16,12 +16,12 @@ import polars as pl
 from opendp.extras.polars import Bound, Margin
 
 from dpanalytics.query.margins import quantile_interval
-from dpanalytics.query.mechanism import NoisySum, NoisySums, build, unit_rho
+from dpanalytics.query.mechanism import GROUP, NoisySum, NoisySums, build, unit_rho
 
 RHO = 0.008
 LEVELS = (0.25, 0.5, 0.75)
 RUNS = 300
-GROUP = pl.Enum(["all"])
+EVERYBODY = pl.Enum(["all"])
 
 
 def scores(size: int, random: np.random.Generator) -> np.ndarray:
@@ -46,18 +46,18 @@ def by_selection(
 ) -> Callable[[float], float]:
     """OpenDP's quantile at an equal share of the price for every level asked."""
     dp.enable_features("contrib")
-    schema = {"g": GROUP, "v": pl.Int64()}
+    schema = {"g": EVERYBODY, "v": pl.Int64()}
     domain = dp.with_margin(
         dp.lazyframe_domain(
             [
-                dp.series_domain("g", dp.enum_domain(GROUP.categories)),
+                dp.series_domain("g", dp.enum_domain(EVERYBODY.categories)),
                 dp.series_domain("v", dp.atom_domain(T="i64")),
             ]
         ),
         Margin(by=["g"], max_length=10**8),
     )
     metric, distance = dp.unit_of(contributions=[Bound(by=["g"], per_group=1, num_groups=1)])
-    keys = pl.LazyFrame({"g": ["all"]}, schema={"g": GROUP})
+    keys = pl.LazyFrame({"g": ["all"]}, schema={"g": EVERYBODY})
     rows = pl.LazyFrame({"g": ["all"] * values.size, "v": values}, schema=schema)
 
     @functools.cache
@@ -83,7 +83,7 @@ def counted(values: np.ndarray, top: int, step: int) -> tuple[list[list[int]], l
     keys = pl.DataFrame({"item": items}, schema={"item": pl.Enum(items)})
     scale = math.sqrt(unit_rho(None, 1) / RHO) * (1 + 1e-9)
     counting = build(NoisySums(keys, (NoisySum("n", None, scale),), 1))
-    rows = pl.LazyFrame({"item": [items[v // step] for v in values.tolist()]}, schema=keys.schema)
+    rows = pl.LazyFrame({GROUP: values // step}, schema={GROUP: pl.UInt64})
     edges = [*(start - 0.5 for start in starts), starts[-1] + step - 0.5]
     return [counting.run(rows)["n"].to_list() for _ in range(RUNS)], edges, scale
 

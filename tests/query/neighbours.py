@@ -19,6 +19,7 @@ from dpanalytics.query.mechanism import Mechanism, build
 from dpanalytics.query.plan import Plan, Release, plan_query
 from dpanalytics.query.release import rows_of_table
 from dpanalytics.schema.view import View
+from tests.query.coded import coded, named
 
 CLAIM = Rho.cap(0.5)
 YEARS = tuple(f"{2000 + n}/{n + 1:02d}" for n in range(50))
@@ -139,13 +140,16 @@ def on(plan: Plan, rows: Sequence[Row]) -> Plan:
     return replace(plan, snapshots=tuple(snapshot(rows, y) for y in plan.academic_years))
 
 
-# What is released: the mechanism of a table, and the rows that it is run on.
+# What is released: the mechanism of a table, and the rows that it is run on, by their values.
 Part = tuple[Mechanism, pl.DataFrame]
 
 
 def parts(plan: Plan) -> list[Part]:
     """The release as it is: the plan's mechanisms on the rows that the room makes of them."""
-    return [(r.mechanism, rows_of_table(plan, r).collect()) for r in plan.releases]
+    return [
+        (r.mechanism, named(r.mechanism.sums, rows_of_table(plan, r).collect()))
+        for r in plan.releases
+    ]
 
 
 def exact(part: Part) -> np.ndarray:
@@ -192,8 +196,8 @@ def draws(
     years, found = direction.shape[0], []
     first = pl.col("academic_year").to_physical() % 2 == 0
     frames = [
-        (mechanism, pl.concat([rows.filter(first), others.filter(~first)]).lazy())
-        for (mechanism, rows), (_, others) in zip(of, without, strict=True)
+        (m, coded(m.sums, pl.concat([rows.filter(first), others.filter(~first)]).lazy()))
+        for (m, rows), (_, others) in zip(of, without, strict=True)
     ]
     while len(found) * years < 2 * count:
         noisy = [
@@ -233,7 +237,7 @@ def unclipped(plan: Plan) -> list[Part]:
             replace(c, bounds=(-(10**6), 10**6)) if c.bounds else c for c in sums.columns
         )
         rows = rows_of_table(plan, replace(each, columns=open_ended)).collect()
-        found.append((build(replace(sums, columns=columns)), rows))
+        found.append((build(replace(sums, columns=columns)), named(sums, rows)))
     return found
 
 

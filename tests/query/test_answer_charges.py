@@ -473,6 +473,11 @@ def test_a_snapshot_that_is_gone_or_does_not_fit_is_refused_before_the_debit(wor
     with pytest.raises(RequestError) as refusal:
         world.desk().answer(asked())
     assert "canary" not in str(refusal.value)
+    world.write()
+    turned = pl.Enum(("CCC", "BBB", "AAA"))  # a number would mean another module
+    pl.read_parquet(world.path(FIRST)).cast({"module": turned}).write_parquet(world.path(FIRST))
+    with pytest.raises(RequestError, match="columns don't fit"):
+        world.desk().answer(asked())
     world.path(FIRST).unlink()
     with pytest.raises(SnapshotError, match="nothing was charged, ask again"):
         world.desk().answer(asked())

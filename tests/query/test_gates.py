@@ -24,8 +24,9 @@ from rich.traceback import Traceback
 
 from dpanalytics.errors import ReleaseFailed, RequestError
 from dpanalytics.ledger.loss import Rho
-from dpanalytics.query.mechanism import NoisySum, NoisySums, build
+from dpanalytics.query.mechanism import GROUP, NoisySum, NoisySums, build
 from dpanalytics.query.request import Metric, Question, parse_question
+from tests.query.coded import coded
 from tests.query.raw_opendp import LETTERS, count, joined, letters, numbered, raw, sums, truncated
 
 SECRET = "Jane Roe"
@@ -49,9 +50,9 @@ def test_without_gate_1_a_unique_value_of_a_student_comes_out():
 
 def test_gate_1_answers_have_the_declared_groups_and_no_others():
     mechanism = build(COUNT_AND_SUM)
-    rows = pl.LazyFrame({"g": ["a"], "v": [1]}, schema=COUNT_AND_SUM.row_schema)
+    rows = pl.LazyFrame({"g": ["a"], "v": [1]}, schema={"g": LETTERS, "v": pl.Int64})
     for some in (rows, rows.clear()):
-        answer = mechanism.run(some)
+        answer = mechanism.run(coded(COUNT_AND_SUM, some))
         assert answer.columns == ["g", "n", "v"]
         assert answer["g"].to_list() == ["a", "b"]
 
@@ -174,9 +175,10 @@ def test_without_gate_5_truncation_by_sample_fails_after_the_price_is_known():
 def test_gate_5_all_groups_that_the_snapshot_kept_are_counted():
     keys = numbered(4)
     rows = pl.LazyFrame({"key": ["0", "1", "2"] * 1000}, schema=keys.schema)
-    answer = build(sums(keys, groups=3)).run(rows)
+    mechanism = build(sums(keys, groups=3))
+    answer = mechanism.run(coded(mechanism.sums, rows))
     assert (answer["n"] > 900).to_list() == [True, True, True, False]
-    assert "student" not in build(sums(keys, groups=3)).sums.row_schema
+    assert "student" not in mechanism.sums.row_schema
 
 
 # --- 6: the bound is for exactly the group-by columns -----------------------------------------
@@ -261,15 +263,44 @@ def test_without_gate_7_decimals_in_place_of_integers_get_noise_that_was_not_pro
     assert any(value != int(value) for value in answer["v"])
 
 
-@pytest.mark.parametrize("case", WRONG_ROWS)
+def test_without_gate_7_a_number_means_another_value_in_another_order_of_values():
+    mechanism = build(COUNT_AND_SUM)
+    turned = pl.LazyFrame(
+        {"g": ["a"] * 1000, "v": [0] * 1000}, schema={"g": pl.Enum(["b", "a"]), "v": pl.Int64}
+    )
+    answer = mechanism.run(coded(COUNT_AND_SUM, turned))
+    assert (answer["n"] > 900).to_list() == [False, True]
+    assert answer["g"].to_list() == ["a", "b"]
+
+
+WRONG_CODES: dict[str, dict[str, Any]] = {
+    "number as text": {GROUP: pl.String(), "v": pl.Int64()},
+    "signed number": {GROUP: pl.Int64(), "v": pl.Int64()},
+    "narrow number": {GROUP: pl.UInt32(), "v": pl.Int64()},
+    "values for a number": {"g": LETTERS, "v": pl.Int64()},
+    "number missing": {"v": pl.Int64()},
+    "column missing of a number": {GROUP: pl.UInt64()},
+    "decimal of a number": {GROUP: pl.UInt64(), "v": pl.Float64()},
+    "narrow integer of a number": {GROUP: pl.UInt64(), "v": pl.Int32()},
+    "another order of a number": {"v": pl.Int64(), GROUP: pl.UInt64()},
+}
+
+
+@pytest.mark.parametrize("case", [*WRONG_ROWS, *WRONG_CODES])
 def test_gate_7_rows_of_another_shape_are_refused_before_a_row_is_read(case):
     def read(_: pl.DataFrame) -> pl.DataFrame:
         raise AssertionError("a row was read")
 
-    shape = WRONG_ROWS[case]
+    shape = (WRONG_ROWS | WRONG_CODES)[case]
     rows = pl.LazyFrame({"x": [1]}).map_batches(read, schema=pl.Schema(shape))
     with pytest.raises(RequestError, match="don't fit"):
         build(sums(letters("a", "b"), NoisySum("v", (0, 10), 1.0))).check_rows(rows)
+
+
+def test_gate_7_rows_of_another_shape_are_never_measured():
+    decimals = pl.LazyFrame({GROUP: [0], "v": [5.0]}, schema={GROUP: pl.UInt64, "v": pl.Float64})
+    with pytest.raises(ReleaseFailed):
+        build(COUNT_AND_SUM).run(decimals)
 
 
 def test_gate_7_rows_of_the_right_shape_pass_unread():
@@ -399,9 +430,10 @@ def test_without_gate_10_an_engine_error_echoes_a_cell():
 
 def test_gate_10_a_failed_release_says_nothing_of_a_cell(caplog):
     mechanism = build(COUNT_AND_SUM)
-    mechanism.check_rows(rows_that_fail())
+    rows = coded(COUNT_AND_SUM, rows_that_fail())
+    mechanism.check_rows(rows)
     with pytest.raises(ReleaseFailed) as caught:
-        mechanism.run(rows_that_fail())
+        mechanism.run(rows)
     failure = caught.value
     logging.getLogger("test").error("a release failed", exc_info=failure)
     page = io.StringIO()

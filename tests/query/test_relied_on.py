@@ -5,7 +5,10 @@ import pytest
 
 from dpanalytics.ledger.loss import Rho
 from dpanalytics.query.mechanism import NoisySum, build, unit_rho
-from tests.query.raw_opendp import letters, numbered, sums
+from tests.query.coded import coded
+from tests.query.raw_opendp import LETTERS, letters, numbered, sums
+
+SHAPE = {"g": LETTERS, "v": pl.Int64}
 
 
 @pytest.mark.parametrize(("height", "charged"), [(1, 1), (10, 10), (60, 60), (200, 60)])
@@ -26,8 +29,8 @@ def test_the_loss_foretold_is_the_loss_charged(bounds, groups):
 def total_of(values: list[int | None], bounds: tuple[int, int] = (0, 1000)) -> int:
     """The sum of one group's rows at noise that is small beside it."""
     mechanism = build(sums(letters("a"), NoisySum("v", bounds, 1.0)))
-    rows = pl.LazyFrame({"g": ["a"] * len(values), "v": values}, schema=mechanism.sums.row_schema)
-    return mechanism.run(rows)["v"].item()
+    rows = pl.LazyFrame({"g": ["a"] * len(values), "v": values}, schema=SHAPE)
+    return mechanism.run(coded(mechanism.sums, rows))["v"].item()
 
 
 def test_opendp_clips_each_row_to_the_bounds_again():
@@ -46,5 +49,5 @@ def test_opendp_believes_that_a_student_has_one_row_a_group():
 def test_opendp_drops_rows_whose_key_is_missing_or_not_asked_for():
     mechanism = build(sums(letters("a"), NoisySum("v", (0, 1000), 1.0)))
     rows = {"g": ["a", None, "b"], "v": [1000, 1000, 1000]}
-    answer = mechanism.run(pl.LazyFrame(rows, schema=mechanism.sums.row_schema))
+    answer = mechanism.run(coded(mechanism.sums, pl.LazyFrame(rows, schema=SHAPE)))
     assert answer["v"].to_list() == [pytest.approx(1000, abs=10)]

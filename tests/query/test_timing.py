@@ -176,6 +176,9 @@ class Forgetful:
     def stored(self, request_id: str, consumer: str) -> None:
         return None
 
+    def repeated(self, request_id: str, *, question: str, consumer: str) -> None:
+        return None
+
     def debit(self, debit: Debit) -> Ticket:
         return Ticket(debit.request_id, debit.question, 1)
 

@@ -3,6 +3,7 @@
 - `request.py`: the closed language of questions (JSON), and its canonical form
 - `builder.py`: the same questions, spelt in Python
 - `contributions.py`: in how many groups one student may appear
+- `numbering.py`: several numbers as one, which rows are grouped by
 - `mechanism.py`: the only place that speaks to OpenDP's Polars layer; its gates
 - `plan.py`: question -> measurements, noise scales and price; touches no rows
 - `margins.py`: margins of error, derived from the mechanism

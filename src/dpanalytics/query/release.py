@@ -5,6 +5,7 @@ rows by themselves. Everything after OpenDP is arithmetic on noisy numbers.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -23,12 +24,19 @@ from dpanalytics.query.margins import (
     ratio_interval,
     sum_interval,
 )
+from dpanalytics.query.mechanism import GROUP, check_columns
+from dpanalytics.query.numbering import joined, taken_apart
 from dpanalytics.query.plan import EVERYONE, ITEM, Plan, Release, SnapshotOf
 from dpanalytics.query.request import Histogram, Quantile, Sum
 from dpanalytics.schema.coverage import Coverage
 from dpanalytics.schema.view import ACADEMIC_YEAR, STUDENT, Measure, View
 
 FORMAT = "dpanalytics/release/v1"
+
+KEY = "key()"
+"""Column of a student's number and group's, as one number; no measure can bear the name."""
+MAX_STUDENTS = 2**32
+"""A student's number in a snapshot lies below it."""
 
 
 def release(
@@ -130,55 +138,104 @@ def checked_rows(plan: Plan) -> dict[Table, pl.LazyFrame]:
 
 
 def rows_of_table(plan: Plan, release: Release) -> pl.LazyFrame:
-    """One row for each student and group of the table, with the columns to be summed.
+    """One row for each student and group of the table: its number, and the columns to be summed.
 
     A function of one student's records at a time: filters are on declared dimensions, rows are
     combined within one student, academic year and group, and each value is clipped by itself.
+
+    Raises:
+        RequestError: a column of a snapshot is not as the view declares it; no row is read.
     """
-    table = release.table
-    rows = pl.concat(_students_of_year(snapshot, plan, release) for snapshot in plan.snapshots)
-    keys = list(table.group_by)
+    return pl.concat(_rows_of_year(snapshot, plan, release) for snapshot in plan.snapshots)
+
+
+def _rows_of_year(snapshot: SnapshotOf, plan: Plan, release: Release) -> pl.LazyFrame:
+    table, rows = release.table, snapshot.scan()
+    _check_columns(rows, plan, release)
+    rows, numbers = _students_of_year(rows, plan, release)
+    numbers |= {
+        ACADEMIC_YEAR: pl.lit(plan.view.academic_years.index(snapshot.academic_year)),
+        EVERYONE: pl.lit(0),
+    }
     if table.steps_of:
-        keys.append(ITEM)
         rows = rows.filter(pl.col(table.steps_of).is_not_null())
-        rows = rows.with_columns(_step(table).alias(ITEM))
-    if not keys:
-        keys.append(EVERYONE)
-        # A select of a constant alone would make one row of all; a new column keeps every row.
-        rows = rows.with_columns(pl.lit("all", pl.Enum(["all"])).alias(EVERYONE))
-    return rows.select(*keys, *(_value(c).alias(c.name) for c in release.columns if c.bounds))
+        numbers[ITEM] = _step(table)
+    # A select of a constant alone would make one row of all; a new column keeps every row.
+    rows = rows.with_columns(release.mechanism.sums.code(numbers))
+    return rows.select(GROUP, *(_value(c).alias(c.name) for c in release.columns if c.bounds))
 
 
-def _students_of_year(snapshot: SnapshotOf, plan: Plan, release: Release) -> pl.LazyFrame:
-    """One row for each student and group of one academic year, that the filter keeps."""
-    rows, view = snapshot.scan(), plan.view
+def _check_columns(rows: pl.LazyFrame, plan: Plan, release: Release) -> None:
+    """Refuse a snapshot in which a column that is read is not of the declared type (gate 7).
+
+    Values are known by their number from here on, so a dimension's type must list the declared
+    values in the declared order.
+    """
+    view, measures = plan.view, _measures(release)
+    wanted: dict[str, pl.DataType] = {STUDENT: pl.UInt32()}
+    wanted |= {name: pl.Int64() for name in measures}
+    for name in (
+        *release.table.group_by,
+        *plan.chosen,
+        *(name for condition in _conditions(release).values() for name, _ in condition.where),
+        *_orders(measures, view),
+    ):
+        wanted[name] = pl.Enum(_domain(name, view))
+    check_columns(rows, wanted)
+
+
+def _students_of_year(
+    rows: pl.LazyFrame, plan: Plan, release: Release
+) -> tuple[pl.LazyFrame, dict[str, pl.Expr]]:
+    """One row for each student and group of one academic year, that the filter keeps.
+
+    With them, by name, the number of a row's value in each dimension that they are grouped by.
+    """
+    view, measures = plan.view, _measures(release)
     for name, values in plan.chosen.items():
         rows = rows.filter(_is_one_of(view, name, values))
-    conditions = {c.name: c.condition for c in release.columns if c.condition and c.condition.where}
-    rows = rows.with_columns(
-        pl.all_horizontal(_is_one_of(view, n, v) for n, v in condition.where).alias(_met(name))
-        for name, condition in conditions.items()
-    )
-    measures = _measures(release)
-    varying = sorted(set(release.table.group_by) - {ACADEMIC_YEAR})
+    met = {
+        _met(name): pl.all_horizontal(_is_one_of(view, n, v) for n, v in condition.where)
+        for name, condition in _conditions(release).items()
+    }
+    varying = [name for name in release.table.group_by if name != ACADEMIC_YEAR]
+    numbers = {name: pl.col(name).to_physical() for name in varying}
     if set(view.grain) <= set(varying):
-        return rows.with_columns(_alone(name, view) for name in measures)
-    year = pl.lit(snapshot.academic_year, pl.Enum(view.academic_years)).alias(ACADEMIC_YEAR)
-    return (
-        rows.group_by(STUDENT, *varying)
-        .agg(
-            *(_combined(name, view) for name in measures),
-            *(pl.col(_met(name)).any() for name in conditions),
-        )
-        .with_columns(year)
+        return rows.with_columns(*(_alone(name, view) for name in measures), **met), numbers
+    sizes = [len(_domain(name, view)) for name in varying]
+    student, *group = (pl.col(STUDENT), MAX_STUDENTS), *zip(numbers.values(), sizes, strict=True)
+    keys = {KEY: joined((student, *group))}
+    if MAX_STUDENTS * math.prod(sizes) > 2**64:  # more than one number of 64 bits can hold
+        keys = {KEY: joined(group), STUDENT: pl.col(STUDENT)}
+    needed = dict.fromkeys((*measures, *_orders(measures, view)))
+    rows = (
+        rows.select(*needed, **keys, **met)
+        .drop_nulls(list(keys))  # in no group; students must not be combined with each other
+        .group_by(list(keys))
+        .agg(*(_combined(name, view) for name in measures), *(pl.col(name).any() for name in met))
     )
+    return rows, dict(zip(varying, taken_apart(pl.col(KEY), sizes), strict=True))
 
 
 def _is_one_of(view: View, name: str, values: Sequence[str]) -> pl.Expr:
     """Whether a dimension has one of some values; compared by code, as Enum is stored."""
-    dimension = view.dimension(name)
-    domain = dimension.domain if dimension else ()
+    domain = _domain(name, view)
     return pl.col(name).to_physical().is_in([domain.index(value) for value in values])
+
+
+def _domain(name: str, view: View) -> tuple[str, ...]:
+    dimension = view.dimension(name)
+    return dimension.domain if dimension else ()
+
+
+def _conditions(release: Release) -> dict[str, Condition]:
+    """Conditions on dimensions, by the column that counts where they hold."""
+    return {c.name: c.condition for c in release.columns if c.condition and c.condition.where}
+
+
+def _orders(measures: Sequence[str], view: View) -> tuple[str, ...]:
+    """Dimensions whose order says which row of a student is last."""
+    return tuple(order for name in measures if (order := _declared(name, view).order_by))
 
 
 def _met(name: str) -> str:
@@ -227,12 +284,14 @@ def _declared(name: str, view: View) -> Measure:
 
 
 def _step(table: Table) -> pl.Expr:
-    """The step of a measure that a value lies in; values beyond an end lie in the end's step."""
+    """The number of the step that a value, never missing, lies in: how many cuts it reaches.
+
+    Values beyond an end lie in the end's step.
+    """
     if not table.cuts:
-        return pl.lit(table.items[0], pl.Enum(table.items))
-    value = pl.col(table.steps_of or "")
-    step = value.cut([cut - 0.5 for cut in table.cuts], labels=list(table.items))
-    return step.cast(pl.String).cast(pl.Enum(table.items))
+        return pl.lit(0)
+    cuts = pl.lit(pl.Series(table.cuts, dtype=pl.Int64))
+    return cuts.search_sorted(pl.col(table.steps_of or ""), side="right")
 
 
 def _value(column: Column) -> pl.Expr:
