@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString, NoReturn
@@ -18,11 +18,12 @@ import typer
 import yaml
 
 from dpanalytics.cli import app
-from dpanalytics.errors import ConfigurationError, JournalError
+from dpanalytics.errors import ConfigurationError, JournalError, PurposeRefused
 from dpanalytics.query.builder import ask
 from dpanalytics.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from dpanalytics.wiring.auditing import make_signing_key
 from dpanalytics.wiring.auditor import open_auditor
-from dpanalytics.wiring.macro import open_desk
+from dpanalytics.wiring.macro import open_desk, open_macro
 from dpanalytics.wiring.micro import open_micro
 from dpanalytics.wiring.steward import open_steward
 from dpanalytics.wiring.upkeep import back_up_home, restore_home, upgrade_home
@@ -387,43 +388,74 @@ def told_by_unit(unit: str, name: str) -> list[str]:
     return [v.replace("%%", "%") for v in re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)]
 
 
-def test_the_nightly_backup_runs_as_its_unit_starts_it(database: Database, tmp_path: Path) -> None:
-    unit = "dpanalytics-backup.service"
-    # 1. The home as operating.md has it: its settings name the macro service's user.
+def started_by(unit: str, places: Mapping[str, str]) -> list[str]:
+    """The words of the command that a unit starts, with other places in place of its own."""
+    (start,) = told_by_unit(unit, "ExecStart")
+    for place, here in places.items():
+        assert place in start
+        start = start.replace(place, here)
+    return shlex.split(start)
+
+
+def ran(words: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command run with this environment alone."""
+    environ = {"PATH": "/usr/bin:/bin"} | dict(environ)
+    return subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+
+
+def places_of(home: Path) -> dict[str, str]:
+    """Where here is what units name."""
+    return {
+        "/opt/dpanalytics/bin/dpanalytics": str(Path(sys.executable).with_name("dpanalytics")),
+        "/var/lib/dpanalytics/home": str(home),
+    }
+
+
+def home_of_macro(database: Database) -> Path:
+    """The home as operating.md has it: its settings name the macro service's user."""
     home = database.settings.home
     with open_steward(database.of("steward")):
         pass
     with (home / "settings.toml").open("a") as file:
         file.write(f'database_url = "{database.url("macro")}"\n')
-    # 2. The unit's environment, with the file that it names.
+    return home
+
+
+def test_the_nightly_backup_runs_as_its_unit_starts_it(database: Database, tmp_path: Path) -> None:
+    unit, home = "dpanalytics-backup.service", home_of_macro(database)
+    # 1. The unit's environment, with the file that it names.
     (environment_file,) = told_by_unit(unit, "EnvironmentFile")
     assert environment_file == "-/etc/dpanalytics/backup.env"
     written = f"DPANALYTICS_DATABASE_URL={database.url('backup')}"
     given = dict(line.split("=", 1) for line in [*told_by_unit(unit, "Environment"), written])
     (tmp_path / "backups").mkdir()
-    (start,) = told_by_unit(unit, "ExecStart")
-    for place, here in {
-        "/opt/dpanalytics/bin/dpanalytics": str(Path(sys.executable).with_name("dpanalytics")),
-        "/var/lib/dpanalytics/home": str(home),
-        "/var/backups/dpanalytics": str(tmp_path / "backups"),
-    }.items():
-        assert place in start
-        start = start.replace(place, here)
-
-    def run(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            shlex.split(start),
-            env={"PATH": "/usr/bin:/bin"} | environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    # 3. As the macro service's user there would be no backup.
+    places = places_of(home) | {"/var/backups/dpanalytics": str(tmp_path / "backups")}
+    words = started_by(unit, places)
+    # 2. As the macro service's user there would be no backup.
     del given["PGPASSFILE"]  # nobody here asks for a password
-    assert run({}).returncode != 0
+    assert ran(words, {}).returncode != 0
     assert list((tmp_path / "backups").iterdir()) == []
-    done = run(given)
+    done = ran(words, given)
     assert done.returncode == 0, done.stderr
     (made,) = (tmp_path / "backups").iterdir()
     assert {"journal", "register", "store", "manifest.json"} <= {p.name for p in made.iterdir()}
+
+
+def test_the_daily_checkpoint_is_signed_as_its_unit_starts_it(database: Database) -> None:
+    unit, home = "dpanalytics-checkpoint.service", home_of_macro(database)
+    make_signing_key(database.settings, origin="audit.example.ac.uk/journal")
+    words = started_by(unit, places_of(home))
+    first = ran(words, {})
+    assert first.returncode == 0, first.stderr
+    with open_desk(database.of("macro"), "quality-committee") as desk:
+        question = ask("enrolments", years=["2013/14"], purpose="marking").students()
+        with pytest.raises(PurposeRefused):  # which is in the journal
+            desk.answer(question.spending(epsilon=0.1))
+    # The second is signed only where the journal goes on from the first.
+    second = ran(words, {})
+    assert second.returncode == 0, second.stderr
+    assert first.stdout != second.stdout
+    # The macro service proves it over HTTP, to auditors and to whoever paid for a release.
+    with open_macro(database.of("macro")) as door:
+        assert door.audit.consistency(1).path
+        assert door.audit.inclusion(0).path

@@ -20,7 +20,7 @@ ROLES = ("macro", "micro", "steward", "auditor")
 TABLES = ("entry", "node", "head", "release", "account", "alembic_version")
 AT = "2026-01-15T12:00:00.000000Z"
 READABLE = {
-    "macro": {"entry", "head", "release", "account", "alembic_version"},
+    "macro": {"entry", "node", "head", "release", "account", "alembic_version"},
     "micro": {"head", "alembic_version"},
     "steward": {"entry", "head", "release", "account", "alembic_version"},
     "auditor": set(TABLES),

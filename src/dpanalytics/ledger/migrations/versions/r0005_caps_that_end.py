@@ -1,4 +1,4 @@
-"""A debit is refused by a cap past its last day, as it is by a grant."""
+"""A debit is refused by a cap past its last day, as it is by a grant; macro proves entries."""
 
 from alembic import op
 
