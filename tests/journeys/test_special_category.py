@@ -14,6 +14,7 @@ from dpanalytics.ingest.snapshot import NotBuilt
 from dpanalytics.query.request import Question, parse_question
 from dpanalytics.schema.declared import read_declarations
 from dpanalytics.settings import Settings, load_settings
+from dpanalytics.store.sources import SourceStore
 from dpanalytics.wiring.macro import MacroDoor, open_macro
 from dpanalytics.wiring.retention import open_retention
 from dpanalytics.wiring.steward import open_steward
@@ -70,8 +71,9 @@ class Place:
 
     def stored(self) -> dict[str, list[object]]:
         """Column names of the one load of enrolments, with the values of the special ones."""
-        (path,) = (self.settings.sources / "student_info").glob("*.parquet")
-        rows = pl.read_parquet(path)
+        store = SourceStore(self.settings.sources)
+        (load,) = store.loads("student_info")
+        rows = store.of_load(load).collect()
         return {n: sorted(map(str, rows[n])) for n in ("disability", ":agreed") if n in rows}
 
 
