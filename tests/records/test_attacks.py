@@ -30,7 +30,7 @@ EXPECTED: dict[str, Rights] = {
     "ledger.alembic_version": dict.fromkeys(ROLES, "SELECT"),
     "ledger.entry": only(macro="SELECT", steward="SELECT", auditor="SELECT"),
     "ledger.head": dict.fromkeys(ROLES, "SELECT"),
-    "ledger.node": only(auditor="SELECT"),
+    "ledger.node": only(macro="SELECT", auditor="SELECT"),
     "ledger.release": only(macro="SELECT", steward="SELECT", auditor="SELECT"),
     "register.alembic_version": only(micro="SELECT", steward="SELECT"),
     "register.campaign_asked": OF_CONSENTS,
