@@ -225,6 +225,25 @@ def test_a_file_of_which_no_row_is_kept_is_refused_whatever_share_may_be(home):
     assert len(home.rows()) == 3
 
 
+def test_students_of_whom_no_row_is_kept_do_not_stand_beside_the_records_either(home):
+    """Erased, or refused whole: a pseudonym of nobody's rows would tell who is in the file."""
+    refused = CLICKS_CSV.splitlines()[1].replace(b"28400", b"555").replace(b"AAA", b"not a module")
+    kept_by = Pseudonymiser(KEY, students="student_number", erased={"11391"})
+    load_file(
+        home.file(CLICKS_CSV.rstrip(b"\n") + b"\n" + refused + b"\n"),
+        CLICKS,
+        store=home.store,
+        pseudonymiser=kept_by,
+        clock=lambda: NOW,
+        refused_share_limit=0.5,
+    )
+    whole = b"".join(
+        (home.directory / "store" / CLICKS.name / name).read_bytes() for name in home.stored_files()
+    )
+    found = {name: kept_by.pseudonym(name) in whole for name in ("28400", "11391", "555")}
+    assert found == {"28400": True, "11391": False, "555": False}
+
+
 def test_the_same_file_again_is_already_loaded(home):
     first = home.load(CLICKS_CSV)
     again = home.load(home.file(CLICKS_CSV, "renamed.csv"))

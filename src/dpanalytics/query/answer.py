@@ -1,6 +1,7 @@
 """The journey of a question: estimate what it costs, and answer it.
 
-`answer` is the only way to a macro answer; the order of its steps is the safety.
+`prepare` and then `complete`, which `answer` is, are the only way to a macro answer; the order of
+their steps, numbered through both, is the safety. Between them a question may wait for its turn.
 """
 
 import json
