@@ -34,6 +34,7 @@ from typing import Any
 import httpx
 import polars as pl
 from fastapi import FastAPI, Response
+from pydantic import BaseModel
 
 from dpanalytics.access.accounts import add_account
 from dpanalytics.demonstration.acts import CONSUMER, FILES, YEAR
@@ -77,15 +78,28 @@ def plain_bytes() -> FastAPI:
     return app
 
 
+class Asked(BaseModel):
+    """What a question says that the plain application needs."""
+
+    group_by: list[str]
+    filter: dict[str, list[str]] = {}
+
+
 def plain_polars() -> FastAPI:
     """FastAPI computing the same aggregate, without privacy: as exact as it is unsafe."""
     app, path = FastAPI(), os.environ[GIVEN]
     withdrew = (pl.col("outcome") == "Withdrawn").any()
 
     @app.post("/v1/releases")
-    def releases() -> Response:
-        by_student = pl.scan_parquet(path).group_by("student", "imd_band").agg(withdrew)
-        counted = by_student.group_by("imd_band").agg(pl.len(), pl.col("outcome").mean())
+    def releases(asked: Asked) -> Response:
+        chosen = [pl.col(name).is_in(values) for name, values in asked.filter.items()]
+        by_student = (
+            pl.scan_parquet(path)
+            .filter(*chosen)
+            .group_by("student", *asked.group_by)
+            .agg(withdrew)
+        )
+        counted = by_student.group_by(asked.group_by).agg(pl.len(), pl.col("outcome").mean())
         return Response(counted.collect().write_json(), media_type="application/json")
 
     return app
@@ -250,7 +264,7 @@ def plain(name: str, given: Path) -> tuple[list[str], dict[str, str]]:
         "listening.bind(('127.0.0.1', 0)); listening.listen(2048)\n"
         "listening.set_inheritable(True)\n"
         "print(f':{listening.getsockname()[1]}', flush=True)\n"
-        f"config = uvicorn.Config('service:{name}', factory=True, workers={WORKERS}, http='h11',\n"
+        f"config = uvicorn.Config('service:{name}', factory=True, workers={WORKERS}, http='httptools',\n"
         "                        access_log=False, log_config=None)\n"
         "s.Multiprocess(config, sockets=[listening]).run()\n"
     )

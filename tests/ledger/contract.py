@@ -12,7 +12,7 @@ from dpanalytics.errors import (
     JournalError,
     RequestIdReused,
 )
-from dpanalytics.ledger.journal import Account, Journal, Recorded, Ticket
+from dpanalytics.ledger.journal import Account, Journal, Known, Recorded, Ticket
 from dpanalytics.ledger.verify import verify
 from tests.ledger.fakes import (
     CAPPED,
@@ -383,24 +383,39 @@ class ChargingContract:
         assert journal.stored("r1", "senate") is None
         assert journal.stored("r9", "committee") is None
 
-    def test_what_would_be_repeated_for_nothing_is_known_without_a_debit(
+    def test_what_a_request_may_be_told_for_nothing_is_known_without_a_debit(
         self, journal: Journal
     ) -> None:
-        def known(request_id: str, question: object = "q", consumer: str = "committee") -> object:
-            return journal.repeated(request_id, question=digest(question), consumer=consumer)
+        def known(request_id: str, question: object = "q", consumer: str = "committee") -> Known:
+            return journal.known(request_id, question=digest(question), consumer=consumer)
 
+        nothing = Known(of_question=None, of_request=None)
+        assert known("r1") == nothing
         ticket = ticket_of(journal)
-        assert known("r1") is None
-        assert known("r2") is None
+        assert known("r1") == known("r2") == nothing
         recorded = journal.record(ticket, b"answer")
         size = journal.head().size
         free = Recorded("r1", recorded.release_seq, b"answer", charged=False)
-        assert known("r1") == known("r2") == free == journal.debit(debit("r2"))
-        assert known("r1", question="another") is None
-        assert known("r2", question="another") is None
-        assert known("r2", consumer="senate") is None
-        assert known("r1", consumer="senate") is None
+        assert known("r1") == Known(of_question=free, of_request=free)
+        assert known("r2") == Known(of_question=free, of_request=None)
+        assert free == journal.debit(debit("r2"))
+        # Under the id of another question the debit refuses; what the id stands for is told.
+        assert known("r1", question="another") == Known(of_question=None, of_request=free)
+        assert known("r2", question="another") == nothing
+        # Another consumer is told nothing of it.
+        assert known("r2", consumer="senate") == known("r1", consumer="senate") == nothing
         assert journal.head().size == size
+
+    def test_an_id_that_stands_for_another_question_is_no_way_to_a_recorded_one(
+        self, journal: Journal
+    ) -> None:
+        journal.record(ticket_of(journal), b"answer")
+        journal.debit(debit("r2", question="another"))
+        assert journal.known("r2", question=digest("q"), consumer="committee") == Known(
+            of_question=None, of_request=None
+        )
+        with pytest.raises(RequestIdReused):
+            journal.debit(debit("r2"))
 
     def test_it_tells_who_paid_for_a_question_and_whose_answer_is_recorded(
         self, journal: Journal
@@ -426,15 +441,3 @@ class ChargingContract:
         (gone,) = (a for a in journal.all_accounts() if a.withdrawn)
         assert (gone.consumer, gone.spent.units) == ("committee", 5)
         assert {a for a in journal.all_accounts() if a != gone} == set(journal.accounts())
-
-    def test_what_would_be_repeated_is_told_beforehand(self, journal: Journal) -> None:
-        question = digest("q")
-        assert journal.repeated("r1", question=question, consumer="committee") is None
-        ticket = ticket_of(journal)
-        assert journal.repeated("r1", question=question, consumer="committee") is None
-        recorded = journal.record(ticket, b"answer")
-        for request in ("r1", "another"):
-            again = journal.repeated(request, question=question, consumer="committee")
-            assert again == Recorded("r1", recorded.release_seq, b"answer", charged=False)
-        assert journal.repeated("r1", question=digest("x"), consumer="committee") is None
-        assert journal.repeated("r9", question=question, consumer="senate") is None

@@ -14,6 +14,7 @@ from dpanalytics.errors import (
 from dpanalytics.ledger.journal import (
     Account,
     Debit,
+    Known,
     Recorded,
     Ticket,
 )
@@ -60,9 +61,9 @@ class DiaryLedger:
         self.diary.done.append("stored")
         return None
 
-    def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
-        self.diary.done.append("repeated")
-        return None
+    def known(self, request_id: str, *, question: str, consumer: str) -> Known:
+        self.diary.done.append("known")
+        return Known(of_question=None, of_request=None)
 
     def payers(self, question: str) -> Mapping[str, bool]:
         self.diary.done.append("payers")
@@ -112,7 +113,7 @@ def fake_desk(diary: Diary, *accounts: Account, who: Consumer | None = None) -> 
 def test_the_debit_comes_before_the_record_and_both_before_the_answer() -> None:
     diary = Diary()
     answered = fake_desk(diary).answer(asked(), request_id="r1")
-    assert diary.done == ["stored", "accounts", "repeated", "debit", "record"]
+    assert diary.done == ["accounts", "known", "debit", "record"]
     assert answered.charged
     assert {row["metric"] for row in answered.content["rows"]} == {"students", "mean(clicks)"}
 
@@ -128,7 +129,7 @@ def test_a_refused_debit_is_followed_by_nothing() -> None:
     )
     with pytest.raises(BudgetExceeded, match=r"^too little\. Nothing is left\.$"):
         desk.answer(asked())
-    assert diary.done == ["stored", "accounts", "repeated"]
+    assert diary.done == ["accounts", "known"]
 
 
 def test_an_estimate_opens_no_snapshot_and_writes_nothing() -> None:

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpanalytics.ledger.accounts import Account, Debit, Recorded, Ticket, grant_account
+from dpanalytics.ledger.accounts import Account, Debit, Known, Recorded, Ticket, grant_account
 from dpanalytics.ledger.journal import SqliteJournal, create_journal
 from dpanalytics.query.answer import Desk
 from dpanalytics.query.timing import TimeClasses, at_once, class_of
@@ -173,11 +173,8 @@ class Forgetful:
     def accounts(self, consumer: str | None = None) -> tuple[Account, ...]:
         return (self.account,)
 
-    def stored(self, request_id: str, consumer: str) -> None:
-        return None
-
-    def repeated(self, request_id: str, *, question: str, consumer: str) -> None:
-        return None
+    def known(self, request_id: str, *, question: str, consumer: str) -> Known:
+        return Known(of_question=None, of_request=None)
 
     def debit(self, debit: Debit) -> Ticket:
         return Ticket(debit.request_id, debit.question, 1)

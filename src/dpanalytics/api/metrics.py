@@ -85,11 +85,14 @@ class Metrics:
 
     def jobs(self, lane: str) -> Callable[[int, int], None]:
         """What a lane tells its numbers to: jobs waiting and under way."""
-        waiting, working = (self._jobs.labels(lane, state) for state in ("waiting", "working"))
+        gauges = [self._jobs.labels(lane, state) for state in ("waiting", "working")]
+        told: list[int | None] = [None, None]
 
-        def tell(now_waiting: int, now_working: int) -> None:
-            waiting.set(now_waiting)
-            working.set(now_working)
+        def tell(waiting: int, working: int) -> None:
+            for place, now in enumerate((waiting, working)):
+                if told[place] != now:  # each setting writes to a file
+                    told[place] = now
+                    gauges[place].set(now)
 
         tell(0, 0)
         return tell

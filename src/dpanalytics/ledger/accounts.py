@@ -65,6 +65,16 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is recorded that a request may be told for nothing."""
+
+    of_question: Recorded | None
+    """What a debit of the question would return; None where it would charge, or refuse."""
+    of_request: Recorded | None
+    """What its consumer paid for under the same id, whichever question that was."""
+
+
+@dataclass(frozen=True)
 class ReleaseRecord:
     """What the journal tells of a question that was charged, without its answer."""
 

@@ -6,7 +6,15 @@ What it promises stands in reading.py; sqlite.py and postgres.py keep the promis
 from collections.abc import Callable
 from datetime import datetime
 
-from dpanalytics.ledger.accounts import Account, Debit, Head, Recorded, ReleaseRecord, Ticket
+from dpanalytics.ledger.accounts import (
+    Account,
+    Debit,
+    Head,
+    Known,
+    Recorded,
+    ReleaseRecord,
+    Ticket,
+)
 from dpanalytics.ledger.adoption import Declared
 from dpanalytics.ledger.reading import Journal
 from dpanalytics.ledger.sqlite import SqliteJournal
@@ -19,6 +27,7 @@ __all__ = [
     "Declared",
     "Head",
     "Journal",
+    "Known",
     "Recorded",
     "ReleaseRecord",
     "SqliteJournal",

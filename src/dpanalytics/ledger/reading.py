@@ -13,7 +13,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from dpanalytics.errors import JournalError
-from dpanalytics.ledger.accounts import Account, Debit, Head, Recorded, ReleaseRecord, Ticket
+from dpanalytics.ledger.accounts import (
+    Account,
+    Debit,
+    Head,
+    Known,
+    Recorded,
+    ReleaseRecord,
+    Ticket,
+)
 from dpanalytics.ledger.adoption import Declared
 from dpanalytics.ledger.entries import JSON
 from dpanalytics.ledger.evidence import Evidence, Row, batches, evidence_of
@@ -131,24 +139,23 @@ class Journal(ABC):
         for row in self._rows(self._reads.debit_of_request, request_id):
             found = Standing.of_row(row)
             if found.paid["consumer"] == consumer:
-                given = found.given()
-                return given if isinstance(given, Recorded) else None
+                return _recorded([found])
         return None
 
-    def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
-        """The release that a debit of the question would return for nothing; None if it would not.
+    def known(self, request_id: str, *, question: str, consumer: str) -> Known:
+        """What is recorded under this id, and what a debit of the question would find recorded.
 
         The question is named by its digest. Nothing is written and no lock is taken.
         """
         rows = self._rows(self._reads.debits_of_either, request_id, question, consumer)
         debits = [Standing.of_row(row) for row in rows]
-        same = [
-            d for d in debits if (d.paid["consumer"], d.paid["question"]) == (consumer, question)
-        ]
-        if len(same) < len(debits) or not same:
-            return None  # the debit refuses the id, or charges
-        given = same[0].given()
-        return given if isinstance(given, Recorded) else None
+        own = [d for d in debits if d.paid["consumer"] == consumer]
+        same = [d for d in own if d.paid["question"] == question]
+        return Known(
+            # Another question's id among them: the debit refuses it.
+            of_question=_recorded(same) if len(same) == len(debits) else None,
+            of_request=_recorded([d for d in own if d.paid["request"] == request_id]),
+        )
 
     def payers(self, question: str) -> Mapping[str, bool]:
         """Consumers who were charged for a question, and whether the answer to each is recorded.
@@ -296,6 +303,12 @@ class Journal(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _recorded(debits: Sequence[Standing]) -> Recorded | None:
+    """The release that stands for the first of some debits; None where there is none yet."""
+    given = debits[0].given() if debits else None
+    return given if isinstance(given, Recorded) else None
 
 
 def adopted_of(rows: Iterable[Row]) -> Adopted | None:

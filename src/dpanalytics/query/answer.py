@@ -19,7 +19,7 @@ from dpanalytics.errors import (
     RequestIdReused,
     SnapshotError,
 )
-from dpanalytics.ledger.journal import Account, Debit, Recorded, ReleaseRecord, Ticket
+from dpanalytics.ledger.journal import Account, Debit, Known, Recorded, ReleaseRecord, Ticket
 from dpanalytics.ledger.loss import Rho, epsilon_of, offer_of
 from dpanalytics.query.estimate import (
     Estimate,
@@ -57,8 +57,8 @@ class Ledger(Protocol):
     def stored(self, request_id: str, consumer: str) -> Recorded | None:
         """The answer recorded under a request id of that consumer."""
 
-    def repeated(self, request_id: str, *, question: str, consumer: str) -> Recorded | None:
-        """What `debit` would return for nothing; charges nothing."""
+    def known(self, request_id: str, *, question: str, consumer: str) -> Known:
+        """What is recorded under the id, and what `debit` would return for nothing."""
 
     def release_record(
         self, request_id: str, *, consumers: frozenset[str] | None
@@ -187,17 +187,23 @@ class Desk:
         """
         # 1. Refuse by purpose before anything else is looked at.
         self._check_purpose(question)
-        # 2. What is recorded under the id is told, whatever has become of grant and snapshots, but
-        #    for views that no case opens.
-        if (known := self._known(request_id, question)) is not None:
-            return known
-        # 3. Compile to OpenDP measurements and read their price; no row is touched.
-        plan, _ = self._plan(question)
-        # 4. The same question of before is told again; it reads no rows and charges nothing.
         asker = self.consumer.consumer
-        found = self.ledger.repeated(request_id, question=plan.digest, consumer=asker)
-        if found is not None:
-            return Answered(found.request_id, found.body, charged=False, cost=plan.cost)
+        # 2. Compile to OpenDP measurements and read their price; no row is touched.
+        try:
+            plan, _ = self._plan(question)
+        except (GrantMissing, RequestError, SnapshotError):
+            # What is recorded under the id is told, whatever has become of grant and snapshots.
+            recorded = self.ledger.stored(request_id, asker)
+            if recorded is not None and self._answers(recorded, question):
+                return Answered.of_record(recorded)
+            raise
+        # 3. What is recorded of the question, or under the id, is told again; it reads no rows and
+        #    charges nothing.
+        known = self.ledger.known(request_id, question=plan.digest, consumer=asker)
+        if (again := known.of_question) is not None:
+            return Answered(again.request_id, again.body, charged=False, cost=plan.cost)
+        if (recorded := known.of_request) is not None and self._answers(recorded, question):
+            return Answered.of_record(recorded)
         return Prepared(question, request_id, plan)
 
     def complete(self, prepared: "Prepared") -> Answered:
@@ -207,23 +213,23 @@ class Desk:
             As `answer`, but for the purpose.
         """
         plan, request_id = prepared.plan, prepared.request_id
-        # 5. Meanwhile another snapshot may have come, or the last case of a view have ended.
+        # 4. Meanwhile another snapshot may have come, or the last case of a view have ended.
         now = {self.snapshot_of(plan.view, year).id for year in plan.academic_years}
         if now != {snapshot.id for snapshot in plan.snapshots}:
             return self.answer(prepared.question, request_id=request_id)
         coverage = self.coverage_of(plan.view.name, plan.academic_years)
-        # 6. Open what will be read: a snapshot that is replaced from here on is still read whole.
+        # 5. Open what will be read: a snapshot that is replaced from here on is still read whole.
         with within_reach(plan) as held:
             rows = checked_rows(held)
-            # 7. Commit the debit. What fails after this costs budget, never privacy.
+            # 6. Commit the debit. What fails after this costs budget, never privacy.
             debited = self._debit(request_id, plan, prepared.question.purpose)
             if isinstance(debited, Recorded):
                 return Answered(debited.request_id, debited.body, debited.charged, plan.cost)
-            # 8. Read rows and draw noise, once, under the ticket. Held back before anything is
+            # 7. Read rows and draw noise, once, under the ticket. Held back before anything is
             #    written: the journal's clock, and whoever looks for the release, must not learn the
             #    true time.
             body = self.hold_back(lambda: release(plan, debited, rows, coverage=coverage))
-        # 9. Record before anybody sees; where two raced, both return the first one's bytes.
+        # 8. Record before anybody sees; where two raced, both return the first one's bytes.
         recorded = self.ledger.record(debited, body)
         return Answered(recorded.request_id, recorded.body, recorded.charged, plan.cost)
 
@@ -285,31 +291,29 @@ class Desk:
         own = (account.consumer, account.view) == (self.consumer.consumer, question.view)
         return own and account.academic_year in question.academic_years
 
-    def _known(self, request_id: str, question: Question) -> Answered | None:
-        """The answer recorded under this id, if to this question, on whatever snapshots it was.
+    def _answers(self, recorded: Recorded, question: Question) -> bool:
+        """Whether a recorded answer is to this question, on whatever snapshots it was.
 
         The noise must be the same: it tells a question that offers one epsilon from the same one
         offering another. Snapshots and grants need not stand any more, nor is there a need to know
         more of the answer than what comes before its rows.
+
+        Raises:
+            SnapshotError: it is, but no case opens the view any more.
         """
-        recorded = self.ledger.stored(request_id, self.consumer.consumer)
         view = self.views.get(question.view)
-        if recorded is None or view is None:
-            return None
-        if not set(question.academic_years) <= set(view.academic_years):
-            return None
+        if view is None or not set(question.academic_years) <= set(view.academic_years):
+            return False
         held = [a for a in self.ledger.all_accounts() if self._pays(a, question)]
         offered = _offer(question, held)
         if offered is None and question.epsilon is not None:
-            return None
+            return False
         asked = self.planner.plan(question, view, (), offered=offered).canonical
-        before = told_before_rows(recorded.body)
-        if any(before["question"][n] != asked[n] for n in asked.keys() - {"snapshots"}):
-            return None  # the debit refuses the id
+        before = told_before_rows(recorded.body)["question"]
+        if any(before[name] != asked[name] for name in asked.keys() - {"snapshots"}):
+            return False  # the debit refuses the id
         self.check_open(view, asked["academic_years"])
-        return Answered(
-            recorded.request_id, recorded.body, charged=False, cost=Rho(int(before["rho_units"]))
-        )
+        return True
 
     def _debit(self, request_id: str, plan: Plan, purpose: str) -> Ticket | Recorded:
         try:

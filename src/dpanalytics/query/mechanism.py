@@ -120,10 +120,10 @@ class NoisySums:
         return joined(zip(numbers, map(len, self._domains), strict=True)).alias(GROUP)
 
     @functools.cached_property
-    def asked(self) -> pl.DataFrame:
-        """Every group by its number, and its values as text."""
+    def groups(self) -> pl.Series:
+        """The number of every group, in the order of the keys."""
         numbers = {name: pl.col(name).to_physical() for name in self.keys.columns}
-        return self.keys.select(self.code(numbers), pl.all().cast(pl.String))
+        return self.keys.select(self.code(numbers)).to_series()
 
     @property
     def row_schema(self) -> dict[str, pl.DataType]:
@@ -153,17 +153,15 @@ class Mechanism:
         Raises:
             ReleaseFailed: the engine failed; nothing of its message is passed on.
         """
-        keys, names = self.sums.keys, [c.name for c in self.sums.columns]
         try:
             self.check_rows(rows)
             noisy = self.measurement(rows).collect()
-            answered = self.sums.asked.join(noisy, on=GROUP, how="left", maintain_order="left")
-            if (
-                answered.height != keys.height
-                or answered.select(names).null_count().sum_horizontal().item()
-            ):
+            place = {group: place for place, group in enumerate(noisy[GROUP].to_list())}
+            order = [place.pop(group) for group in self.sums.groups.to_list()]
+            drawn = [noisy[c.name].gather(order) for c in self.sums.columns]
+            if noisy.height != len(order) or any(column.null_count() for column in drawn):
                 raise ReleaseFailed
-            return answered.select(*keys.columns, *names)
+            return self.sums.keys.hstack(drawn)
         except (Exception, pl.exceptions.PanicException):  # they may echo a cell (gate 10)
             raise ReleaseFailed from None
 
@@ -225,7 +223,7 @@ def _measurement(sums: NoisySums) -> tuple[Any, Sequence[Bound]]:
         contributions=[Bound(by=[GROUP], per_group=1, num_groups=sums.num_groups)]
     )
     plan = pl.LazyFrame(schema=schema).group_by(GROUP).agg(_expression(c) for c in sums.columns)
-    keys = sums.asked.select(GROUP)  # rows at hand: OpenDP runs plans of keys (gate 4)
+    keys = sums.groups.to_frame()  # rows at hand: OpenDP runs plans of keys (gate 4)
     keyed = keys.lazy().join(plan, on=GROUP, how="left", nulls_equal=True)  # gate 1
     measurement = dp.m.make_private_lazyframe(
         domain, metric, dp.zero_concentrated_divergence(), keyed

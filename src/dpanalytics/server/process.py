@@ -146,6 +146,9 @@ def create_app(
             yield
 
     app = FastAPI(
+        # The framework's own tells paths, exact durations and the messages of errors to whatever
+        # the environment names; ours tells what may be told.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         docs_url=None,  # the pages would load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,

@@ -60,6 +60,7 @@ class MacroDoor:
             settings.time_class_ms / 1000, time.monotonic, time.sleep, secrets.SystemRandom().random
         )
         self._views = {name: checked.view for name, checked in declarations.views.items()}
+        self._view_digests = {name: view_digest(view) for name, view in self._views.items()}
         self._register = KeptRegister(self._register_of, clock=self._clock)
         telling = (v.view for v in declarations.views.values() if v.tells_agreement)
         self._figures = RecordedFigures(journal, view=next(telling, None), clock=self._clock)
@@ -191,7 +192,7 @@ class MacroDoor:
         # Of this moment: from the second on in which a case ends, its view is not there.
         self._check_open(view)
         snapshot = self._snapshots.current(view.name, academic_year)
-        if snapshot.view_digest != view_digest(view):
+        if snapshot.view_digest != self._view_digests[view.name]:
             raise SnapshotError(
                 f"view {view.name} was declared anew since its snapshot of {academic_year}; "
                 "the data steward builds it again"
