@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,53 @@ after = dict(os.environ), threading.enumerate(), logging.getLogger().handlers, s
 assert before == after
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_frameworks_own_telemetry_tells_nobody_anything(home_of_all: Path) -> None:
+    """It would tell paths, exact durations and the messages of errors."""
+    program = """
+import sys
+from pathlib import Path
+from opentelemetry import _logs, metrics, trace
+told = []
+class Tracers(trace.TracerProvider):
+    def get_tracer(self, *_, **__):
+        told.append("tracer")
+        return trace.NoOpTracer()
+class Meters(metrics.MeterProvider):
+    def get_meter(self, *_, **__):
+        told.append("meter")
+        return metrics.NoOpMeter("none")
+class Loggers(_logs.LoggerProvider):
+    def get_logger(self, *_, **__):
+        told.append("logger")
+        return _logs.NoOpLogger("none")
+trace.set_tracer_provider(Tracers())
+metrics.set_meter_provider(Meters())
+_logs.set_logger_provider(Loggers())
+from starlette.testclient import TestClient
+from dpanalytics.server.macro import create_macro_app
+from dpanalytics.settings import load_settings
+from tests.api.serving import COMMITTEE, HERE, QUESTION, Checker
+told.clear()
+app = create_macro_app(load_settings(Path(sys.argv[1]), environ={}))
+with TestClient(app, base_url=HERE, headers={"authorization": f"Bearer {COMMITTEE}"}) as client:
+    app.state.token_checker = Checker()
+    assert client.post("/v1/estimates", json=QUESTION).status_code == 200
+    assert client.get("/nowhere").status_code == 404
+assert told == [], told
+"""
+    asked_for = {
+        "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+    }
+    subprocess.run(
+        [sys.executable, "-c", program, home_of_all],
+        check=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | asked_for,
+        timeout=120,
+    )
 
 
 def test_what_is_described_is_served_and_no_page_loads_scripts(service: Standing) -> None:

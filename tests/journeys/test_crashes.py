@@ -55,8 +55,7 @@ with open_desk(load_settings(home, environ={}), CONSUMER) as desk:
 """
 
 STEPS = {
-    "before accounts": False,
-    "before stored": False,
+    "before known": False,
     "before debit": False,
     "after debit": True,
     "before record": True,

@@ -342,6 +342,21 @@ def test_who_waited_while_a_grant_was_withdrawn_is_refused_and_not_charged(world
     assert world.spent(None) == 0
 
 
+def test_grants_as_they_were_a_moment_ago_plan_a_question_and_pay_for_none(world: World) -> None:
+    before = world.journal.accounts("committee")
+    desk = dataclasses.replace(world.desk(), grants_of=lambda _: before)
+    answered = desk.answer(asked(), request_id="r1")
+    assert world.spent() == answered.cost.units > 0
+    (year,) = desk.estimate(asked(epsilon=0.1)).years
+    assert year.left_before < year.granted  # told as it is now
+    world.journal.adopt(Declared({}, Caps(caps=tuple(cap(2.1, year=year) for year in YEARS))))
+    waiting = desk.prepare(asked(epsilon=0.1), request_id="r2")
+    assert isinstance(waiting, Prepared)
+    with pytest.raises(GrantMissing):
+        desk.complete(waiting)
+    assert world.spent(None) == answered.cost.units
+
+
 def test_an_id_is_not_for_another_epsilon_on_a_new_snapshot_either(world: World) -> None:
     cost = world.desk().answer(asked(epsilon=0.1), request_id="r1").cost.units
     world.version = 2

@@ -136,6 +136,9 @@ class Desk:
     planner: Planner
     clock: Callable[[], datetime]
     """The time in UTC; an estimate says by it whether a grant or a cap has run out."""
+    grants_of: Callable[[str], tuple[Account, ...]] | None = None
+    """A consumer's grants and all caps, where they may be some moments old; the debit looks at
+    them as they are. None looks there each time."""
     coverage_of: Callable[[str, Sequence[str]], tuple[Coverage, ...]] = nobody_left_out
     """By view and academic years: what share of the students is in it, as it was last measured."""
     hold_back: Callable[[Callable[[], bytes]], bytes] = at_once
@@ -148,7 +151,7 @@ class Desk:
             RequestError, PurposeRefused, GrantMissing, SnapshotError: as `answer`.
         """
         self._check_purpose(question)
-        plan, grants = self._plan(question)
+        plan, grants = self._plan(question, self.ledger.accounts)
         caps = {a.academic_year: a for a in self.ledger.accounts() if a.kind == "cap"}
         return estimate_of(
             plan,
@@ -190,7 +193,7 @@ class Desk:
         asker = self.consumer.consumer
         # 2. Compile to OpenDP measurements and read their price; no row is touched.
         try:
-            plan, _ = self._plan(question)
+            plan, _ = self._plan(question, self.grants_of or self.ledger.accounts)
         except (GrantMissing, RequestError, SnapshotError):
             # What is recorded under the id is told, whatever has become of grant and snapshots.
             recorded = self.ledger.stored(request_id, asker)
@@ -254,7 +257,9 @@ class Desk:
             f"view; allowed: {', '.join(sorted(allowed)) or 'none'}"
         )
 
-    def _plan(self, question: Question) -> tuple[Plan, tuple[Account, ...]]:
+    def _plan(
+        self, question: Question, accounts: Callable[[str], tuple[Account, ...]]
+    ) -> tuple[Plan, tuple[Account, ...]]:
         view = self.views.get(question.view)
         if view is None:
             raise RequestError(
@@ -265,23 +270,19 @@ class Desk:
                 f"academic year {unknown[0]!r} is not in view {view.name}; "
                 f"it has {', '.join(view.academic_years)}"
             )
-        grants = self._grants(question, view)
+        grants = self._grants(question, accounts(self.consumer.consumer))
         snapshots = [self.snapshot_of(view, year) for year in sorted(set(question.academic_years))]
         if not snapshots:
             raise SnapshotError(f"view {view.name} has no snapshot")
         offered = _offer(question, grants)
         return self.planner.plan(question, view, snapshots, offered=offered), grants
 
-    def _grants(self, question: Question, view: View) -> tuple[Account, ...]:
-        held = {
-            account.academic_year: account
-            for account in self.ledger.accounts(self.consumer.consumer)
-            if self._pays(account, question)
-        }
+    def _grants(self, question: Question, accounts: Sequence[Account]) -> tuple[Account, ...]:
+        held = {a.academic_year: a for a in accounts if self._pays(a, question)}
         wanted = sorted(set(question.academic_years))
         if missing := [year for year in wanted if year not in held]:
             raise GrantMissing(
-                f"{self.consumer.consumer} has no grant for view {view.name}, academic year "
+                f"{self.consumer.consumer} has no grant for view {question.view}, academic year "
                 f"{missing[0]}; a data steward can declare one under budgets/"
             )
         return tuple(held[year] for year in wanted)

@@ -34,6 +34,8 @@ from dpanalytics.store.snapshots import Snapshot, SnapshotStore, view_digest
 from dpanalytics.wiring.journals import adopt, declared_in, journal_of, utc_now
 from dpanalytics.wiring.reports import Reports
 
+GRANTS_KEPT = 1.0
+"""Seconds for which a consumer's grants are not read again to plan with."""
 PLANS_KEPT = 512
 """Questions of late that are not compiled again when they are repeated."""
 
@@ -56,6 +58,7 @@ class MacroDoor:
         self._clock = clock
         self._snapshots = SnapshotStore(settings.snapshots)
         self._planner = Planner(kept=PLANS_KEPT)
+        self._grants: dict[str, tuple[float, tuple[Account, ...]]] = {}
         self._classes = TimeClasses(
             settings.time_class_ms / 1000, time.monotonic, time.sleep, secrets.SystemRandom().random
         )
@@ -110,6 +113,7 @@ class MacroDoor:
             ledger=self._journal,
             planner=self._planner,
             clock=self._clock,
+            grants_of=self._grants_of,
             coverage_of=self.coverage,
             hold_back=self._classes.hold,
         )
@@ -117,6 +121,15 @@ class MacroDoor:
     def accounts(self, consumer: str) -> tuple[Account, ...]:
         """A consumer's grants, and the caps of all academic years."""
         return self._journal.accounts(consumer)
+
+    def _grants_of(self, consumer: str) -> tuple[Account, ...]:
+        """The same, as they were a moment ago: what they mean by an epsilon seldom changes."""
+        now = time.monotonic()
+        read_at, grants = self._grants.get(consumer, (-GRANTS_KEPT, ()))
+        if now - read_at >= GRANTS_KEPT:
+            grants = self._journal.accounts(consumer)
+            self._grants[consumer] = now, grants
+        return grants
 
     def snapshots(self, view: str) -> tuple[Snapshot, ...]:
         """The snapshots that questions about a view are asked of; years without one are left out.
