@@ -33,12 +33,12 @@ from typing import Any
 
 import httpx
 import polars as pl
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from pydantic import BaseModel
 
 from dpanalytics.access.accounts import add_account
 from dpanalytics.api.described import MACRO
-from dpanalytics.api.sign_in import AskingAs
+from dpanalytics.api.sign_in import asking_as
 from dpanalytics.demonstration.acts import CONSUMER, FILES, YEAR
 from dpanalytics.demonstration.university import write_university
 from dpanalytics.server.process import app_of_environment, create_app
@@ -113,8 +113,8 @@ def guarded_polars() -> FastAPI:
     """The same behind the service's own door: its sign-in, guards, limits, log and metrics."""
     router, path = APIRouter(), os.environ[GIVEN]
 
-    @router.post("/v1/releases")
-    def releases(consumer: AskingAs, asked: Asked) -> Response:
+    @router.post("/v1/releases", dependencies=[Depends(asking_as)])
+    def releases(asked: Asked) -> Response:
         return exactly(asked, pl.scan_parquet(path))
 
     def create(settings: Settings, **more: Any) -> FastAPI:

@@ -675,6 +675,21 @@ def test_a_recorded_answer_waits_for_no_slow_question(world: World) -> None:
     asyncio.run(run())
 
 
+def test_a_question_that_finds_a_free_place_takes_one_turn_and_no_look_up(world: World) -> None:
+    async def run() -> None:
+        async with two_lanes() as both:
+            both.look_ups.close()
+            first = await answer(both, world.desk(), asked(), request_id="key-1")
+            again = await answer(both, world.desk(), asked(), request_id="key-2")
+            assert (first.charged, again.charged, again.body) == (True, False, first.body)
+            both.answers.close()
+            assert not both.answers.free
+            with pytest.raises(ServiceBusy):
+                await answer(both, world.desk(), asked(), request_id="key-3")
+
+    asyncio.run(run())
+
+
 def test_a_question_that_failed_is_told_as_it_failed_and_may_be_asked_again(world: World) -> None:
     readable = world.seal()
 

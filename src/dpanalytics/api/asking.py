@@ -44,17 +44,23 @@ async def answer(
         found = desk.prepare(question, request_id=request_id)
         return found if isinstance(found, Prepared) else (found, formed(found.body))
 
-    # 1. What is recorded reads no rows, so it waits for no question.
-    found = await turns.look_ups.run(asker, prepared, until=until)
-    if not isinstance(found, Prepared):
-        return found
-    # 2. Everything else waits for its turn; the same request, arriving twice, for the first.
+    found: Prepared | None = None
+    # 1. Where it would wait for its turn: what is recorded reads no rows, so it need not.
+    if not turns.answers.free:
+        looked_up = await turns.look_ups.run(asker, prepared, until=until)
+        if not isinstance(looked_up, Prepared):
+            return looked_up
+        found = looked_up
+    # 2. All else in its turn; the same request, arriving twice, in the turn of the first.
     ours = False
 
     def work() -> tuple[Answered, T]:
         nonlocal ours
         ours = True
-        answered = desk.complete(found)
+        ready = found or prepared()
+        if not isinstance(ready, Prepared):
+            return ready
+        answered = desk.complete(ready)
         return answered, formed(answered.body)
 
     key = (asker, request_id, question.model_dump_json(), form)

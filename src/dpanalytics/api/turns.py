@@ -99,6 +99,11 @@ class Lane:
         """Jobs under way."""
         return len(self._begun)
 
+    @property
+    def free(self) -> bool:
+        """Whether a job that comes now begins at once."""
+        return self._free and not self._queues and not self._closed
+
     def deadline(self) -> float:
         """When the time limit of a caller that comes now has passed, by the event loop's clock."""
         return asyncio.get_running_loop().time() + self._time_limit

@@ -5,6 +5,7 @@ metrics together; its lifespan opens the use cases once for the process and clos
 serves an application in one process, or in several that share a socket.
 """
 
+import gc
 import logging
 import math
 import os
@@ -216,7 +217,14 @@ def app_of_environment(create: CreateApp) -> FastAPI:
     write = for_good.enter_context(_log_of_process(settings))
     app = create(settings, write=write)
     app.state.for_good = for_good  # never closed: it ends with the process
+    _keep_for_good()
     return app
+
+
+def _keep_for_good() -> None:
+    """Spare the collector what a process holds until its end; looking at it stops every thread."""
+    gc.collect()
+    gc.freeze()
 
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
@@ -269,6 +277,7 @@ def _serve(settings: Settings, service: Service, told: Callable[[int], None]) ->
             registry = CollectorRegistry()
             running.enter_context(_metrics_page(service.metrics_port, registry))
             app = service.create(settings, write=write, registry=registry)
+            _keep_for_good()
             server = uvicorn.Server(uvicorn.Config(app, **options))
             server.run(sockets=[listening])
             if not server.started:
