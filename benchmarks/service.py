@@ -3,12 +3,14 @@
 The service as an operator runs it: two worker processes, its journal in PostgreSQL, the data of
 the demonstration, every other setting as it is by default but for the limit of requests. Requests
 come from a process of their own over connections that stay open. *Repeated* is one question whose
-answer is recorded; *new* are questions that nobody asked before, 25 a second. Times count from the
-moment a request was due, not from when it could be sent, so a service that stalls is not spared.
-Beside it, under the same load: FastAPI returning the same bytes, and FastAPI computing the same
-aggregate in Polars from the same snapshot, with neither sign-in nor privacy nor journal. Answers
-that read rows are held back to classes of 250 ms, so work is compared by processor time: of the
-service and the database together, for each request.
+answer is recorded; *new* are questions that nobody asked before, 25 a second: the demonstration's
+five, of other students each time. Times count from the moment a request was due, not from when it
+could be sent, so a service that stalls is not spared. Beside it, under the same load and in turns
+with it: FastAPI returning the same bytes; and FastAPI computing the same aggregates in Polars from
+the same snapshots, without privacy and journal, once behind the door that the service has (sign-in,
+guards, limits, log) and once behind nothing. Answers that read rows are held back to classes of
+250 ms, so work is compared by processor time: of the service and the database together, for each
+request.
 
     python benchmarks/service.py [--seconds N]
 """
@@ -24,8 +26,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -55,17 +58,33 @@ WORKERS = 2
 CONNECTIONS = 32
 NEW_A_SECOND = 25
 REPEATED_A_SECOND = 200
+ROUNDS = 5
 NAME, PASSWORD = "committee", "a password of the benchmark"
 GIVEN = "DPANALYTICS_BENCHMARK"
 """Variable that tells the plain applications where the bytes, or the rows, lie."""
 
-QUESTION: dict[str, Any] = {
-    "view": "enrolments",
-    "academic_years": [YEAR],
-    "purpose": "quality-review",
-    "group_by": ["imd_band"],
-    "metrics": [{"metric": "students"}, {"metric": "rate", "where": {"outcome": ["Withdrawn"]}}],
-}
+STUDENTS_COUNTED: dict[str, Any] = {"metric": "students"}
+QUESTIONS: tuple[dict[str, Any], ...] = tuple(
+    {
+        "view": view,
+        "academic_years": [YEAR],
+        "purpose": "quality-review",
+        "group_by": [by],
+        "metrics": metrics,
+    }
+    for view, by, metrics in (
+        ("enrolments", "imd_band", [{"metric": "rate", "where": {"outcome": ["Withdrawn"]}}]),
+        ("enrolments", "module", [STUDENTS_COUNTED]),
+        ("enrolments", "module", [{"metric": "histogram", "dimension": "outcome"}]),
+        ("submissions", "assessment_type", [{"metric": "mean", "measure": "score"}]),
+        (
+            "weekly_activity",
+            "week",
+            [{"metric": "mean", "measure": "clicks", "bounds": [0, 100]}],
+        ),
+    )
+)
+"""The five questions of the demonstration."""
 
 
 # What is measured against
@@ -85,37 +104,55 @@ def plain_bytes() -> FastAPI:
 class Asked(BaseModel):
     """What a question says that the plain application needs."""
 
+    view: str
     group_by: list[str]
+    metrics: list[dict[str, Any]]
     filter: dict[str, list[str]] = {}
 
 
-def exactly(asked: Asked, rows: pl.LazyFrame) -> Response:
+def exactly(asked: Asked, folder: Path) -> Response:
     """The same aggregate without privacy: as exact as it is unsafe."""
-    chosen = [pl.col(name).is_in(values) for name, values in asked.filter.items()]
-    withdrew = (pl.col("outcome") == "Withdrawn").any()
-    by_student = rows.filter(*chosen).group_by("student", *asked.group_by).agg(withdrew)
-    counted = by_student.group_by(asked.group_by).agg(pl.len(), pl.col("outcome").mean())
-    return Response(counted.collect().write_json(), media_type="application/json")
+    (metric,) = asked.metrics
+    rows = pl.scan_parquet(folder / f"{asked.view}.parquet")
+    rows = rows.filter(pl.col(name).is_in(values) for name, values in asked.filter.items())
+    by, count = asked.group_by, [pl.len()]
+    match metric["metric"]:
+        case "students":
+            found = rows.group_by("student", *by).agg()
+        case "histogram":
+            by = [*by, metric["dimension"]]
+            found = rows.group_by("student", *by).agg()
+        case "rate":
+            ((name, values),) = metric["where"].items()
+            found = rows.group_by("student", *by).agg(pl.col(name).is_in(values).any())
+            count.append(pl.col(name).mean())
+        case _:
+            name = metric["measure"]
+            one = pl.col(name).sum().clip(0, 100) if name == "clicks" else pl.col(name).max()
+            found = rows.group_by("student", *by).agg(one)
+            count.append(pl.col(name).mean())
+    counted = found.group_by(by).agg(*count).collect()
+    return Response(counted.write_json(), media_type="application/json")
 
 
 def plain_polars() -> FastAPI:
     """FastAPI computing the same aggregate, and nothing else."""
-    app, path = FastAPI(), os.environ[GIVEN]
+    app, folder = FastAPI(), Path(os.environ[GIVEN])
 
     @app.post("/v1/releases")
     def releases(asked: Asked) -> Response:
-        return exactly(asked, pl.scan_parquet(path))
+        return exactly(asked, folder)
 
     return app
 
 
 def guarded_polars() -> FastAPI:
     """The same behind the service's own door: its sign-in, guards, limits, log and metrics."""
-    router, path = APIRouter(), os.environ[GIVEN]
+    router, folder = APIRouter(), Path(os.environ[GIVEN])
 
     @router.post("/v1/releases", dependencies=[Depends(asking_as)])
     def releases(asked: Asked) -> Response:
-        return exactly(asked, pl.scan_parquet(path))
+        return exactly(asked, folder)
 
     def create(settings: Settings, **more: Any) -> FastAPI:
         more = {"registry": None} | more
@@ -337,7 +374,7 @@ def make_home(place: Path, database_url: str) -> Path:
 
 
 def new_questions() -> list[str]:
-    """Some thousands of questions, each about other students."""
+    """Some thousands of questions, each about other students; the five in turn."""
     modules, genders = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG"), ("F", "M")
     ages = ("0-35", "35-55", "55<=")
     filters = [
@@ -346,19 +383,52 @@ def new_questions() -> list[str]:
         for gender in _subsets(genders)
         for module in _subsets(modules)
     ]
-    return [json.dumps(QUESTION | {"filter": chosen, "epsilon": 0.01}) for chosen in filters]
+    return [
+        json.dumps(QUESTIONS[n % len(QUESTIONS)] | {"filter": chosen, "epsilon": 0.01})
+        for n, chosen in enumerate(filters)
+    ]
 
 
 def _subsets(values: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [s for size in range(1, len(values) + 1) for s in combinations(values, size)]
 
 
-def row(what: str, count: int, times: list[float], seconds: float, cpu: float) -> str:
-    """A line of the table."""
-    return (
-        f"| {what} | {count / seconds:.0f} | {percentile(times, 0.5):.0f} | "
-        f"{percentile(times, 0.99):.0f} | {1000 * cpu / count:.1f} |"
-    )
+@dataclass
+class Line:
+    """One line of the table: a server under one load, and what came of it in all rounds."""
+
+    what: str
+    port: int
+    roots: list[int]
+    """Processes whose work counts, with all below them."""
+    load: Callable[[int], dict[str, Any]]
+    """What is sent in a round."""
+    times: list[float] = field(default_factory=list)
+    statuses: set[int] = field(default_factory=set)
+    seconds: float = 0
+    processor: float = 0
+
+    def measure(self, number: int, *, seconds: float, token: str) -> None:
+        """Measure one round of so many seconds."""
+        before = processor_seconds(self.roots)
+        times, statuses = sent(port=self.port, token=token, **self.load(number))
+        self.processor += processor_seconds(self.roots) - before
+        self.times += times
+        self.statuses |= set(statuses)
+        self.seconds += seconds
+
+    @property
+    def each(self) -> float:
+        """Processor time of a request, in milliseconds."""
+        return 1000 * self.processor / len(self.times)
+
+    def __str__(self) -> str:
+        times, odd = sorted(self.times), sorted(self.statuses - {200, 201})
+        what = f"{self.what} (not all answered: {odd})" if odd else self.what
+        return (
+            f"| {what} | {len(times) / self.seconds:.0f} | {percentile(times, 0.5):.0f} | "
+            f"{percentile(times, 0.99):.0f} | {self.each:.1f} |"
+        )
 
 
 def main() -> None:
@@ -385,85 +455,83 @@ def main() -> None:
 
 
 def measure(place: Path, server: Any, seconds: float, answer_threads: int | None) -> None:
-    """Measure each way in turn."""
+    """Measure each way in turn, a few seconds at a time, so that a busy machine slows all alike."""
     home = make_home(place, server.get_uri())
     database = int((place / "pg" / "postmaster.pid").read_text().split()[0])
-    repeated = json.dumps(QUESTION | {"epsilon": 0.1})
-    new = new_questions()
+    repeated, new = json.dumps(QUESTIONS[0] | {"epsilon": 0.1}), new_questions()
+    window = seconds / ROUNDS
+    more = {} if answer_threads is None else {"answer_threads": answer_threads}
+
+    def fast(_: int) -> dict[str, Any]:
+        return {"loop": "closed", "seconds": window, "body": repeated}
+
+    def often(number: int) -> dict[str, Any]:
+        bodies = at_a_rate(REPEATED_A_SECOND, window, f"even-{number}", [repeated])
+        return {"loop": "open", "requests": bodies}
+
+    def anew(number: int) -> dict[str, Any]:
+        first = int(number * NEW_A_SECOND * window)
+        bodies = at_a_rate(NEW_A_SECOND, window, f"new-{number}", new[first:])
+        return {"loop": "open", "requests": bodies}
+
+    with ExitStack() as up:
+        ours, port = up.enter_context(running(*served(home, **more)))
+        token = signed_in(port)
+        (place / "answer.json").write_bytes(first_answer(port, token, repeated))
+        for view in {str(question["view"]) for question in QUESTIONS}:
+            current = SnapshotStore(home / "store" / "snapshots").current(view, YEAR)
+            (place / f"{view}.parquet").symlink_to(current.path)
+
+        def beside(name: str, given: Path) -> tuple[int, list[int]]:
+            pid, port = up.enter_context(running(*peer(name, given, home)))
+            return port, [pid]
+
+        service = port, [ours, database]
+        same_bytes = beside("plain_bytes", place / "answer.json")
+        plain, guarded = beside("plain_polars", place), beside("guarded_polars", place)
+        fastest, at_rates = "as fast as it can", f"{REPEATED_A_SECOND} a second"
+        asked = f"{NEW_A_SECOND} new a second"
+        lines = [
+            Line(f"repeated, {fastest}", *service, fast),
+            Line(f"the same bytes from FastAPI, {fastest}", *same_bytes, fast),
+            Line(f"repeated, {at_rates}", *service, often),
+            Line(f"the same bytes from FastAPI, {at_rates}", *same_bytes, often),
+            Line(f"questions, {asked}", *service, anew),
+            Line(f"the same in Polars behind the same door, {asked}", *guarded, anew),
+            Line(f"the same in Polars behind bare FastAPI, {asked}", *plain, anew),
+        ]
+        for line in lines:  # warm
+            sent(port=line.port, token=token, **fast(0))
+        for number in range(ROUNDS):
+            for line in lines:
+                line.measure(number, seconds=window, token=token)
     print("| what | requests a second | median, ms | 99 of 100 within, ms | processor, ms each |")
     print("|---|---|---|---|---|")
-    lines: dict[str, float] = {}
+    for line in lines:
+        print(line)
+    for mine, other in ((0, 1), (4, 5), (4, 6)):
+        much, less = lines[mine], lines[other]
+        print(
+            f"\n{much.what}: {much.each / less.each:.1f} times the processor time of {less.what}."
+        )
 
-    def told(what: str, roots: list[int], **load: Any) -> None:
-        before, began = processor_seconds(roots), time.perf_counter()
-        times, statuses = sent(**load)
-        spent, cpu = time.perf_counter() - began, processor_seconds(roots) - before
-        if set(statuses) - {200, 201}:
-            what += f" (not all answered: {statuses})"
-        spent = seconds if load["loop"] == "open" else min(spent, seconds)
-        print(row(what, len(times), times, spent, cpu), flush=True)
-        lines[what] = cpu / len(times)
 
-    more = {} if answer_threads is None else {"answer_threads": answer_threads}
-    with running(*served(home, **more)) as (pid, port):
-        sign_in = {"name": NAME, "password": PASSWORD}
-        given = httpx.post(f"http://localhost:{port}/v1/local/tokens", json=sign_in, timeout=60)
-        token = given.json()["access_token"]
-        answer = httpx.post(
-            f"http://localhost:{port}/v1/releases",
-            content=repeated,
-            headers={
-                "authorization": f"Bearer {token}",
-                "idempotency-key": "first",
-                "content-type": "application/json",
-            },
-            timeout=60,
-        )
-        (place / "answer.json").write_bytes(answer.content)
-        at: dict[str, Any] = {"port": port, "token": token}
-        sent(loop="closed", seconds=2, body=repeated, **at)  # warm
-        told(
-            "repeated, as fast as it can",
-            [pid, database],
-            loop="closed",
-            seconds=seconds,
-            body=repeated,
-            **at,
-        )
-        requests = at_a_rate(REPEATED_A_SECOND, seconds, "even", [repeated])
-        told(
-            f"repeated, {REPEATED_A_SECOND} a second",
-            [pid, database],
-            loop="open",
-            requests=requests,
-            **at,
-        )
-        sent(loop="open", requests=at_a_rate(NEW_A_SECOND, 2, "warm", new[::-1]), **at)
-        requests = at_a_rate(NEW_A_SECOND, seconds, "new", new)
-        told(f"new, {NEW_A_SECOND} a second", [pid, database], loop="open", requests=requests, **at)
-    snapshot = SnapshotStore(home / "store" / "snapshots").current("enrolments", YEAR)
-    same, bytes_of, rows_of = "the same aggregate in Polars", place / "answer.json", snapshot.path
-    for name, what, path, rate, bodies in (
-        ("plain_bytes", "the same bytes from FastAPI", bytes_of, REPEATED_A_SECOND, [repeated]),
-        ("plain_polars", f"{same} behind FastAPI", rows_of, NEW_A_SECOND, new),
-        ("guarded_polars", f"{same} behind the same door", rows_of, NEW_A_SECOND, new),
-    ):
-        with running(*peer(name, path, home)) as (pid, port):
-            at["port"] = port
-            sent(loop="closed", seconds=2, body=repeated, **at)
-            told(
-                f"{what}, as fast as it can",
-                [pid],
-                loop="closed",
-                seconds=seconds,
-                body=repeated,
-                **at,
-            )
-            requests = at_a_rate(rate, seconds, "peer", bodies)
-            told(f"{what}, {rate} a second", [pid], loop="open", requests=requests, **at)
-    for ours, theirs in ((0, 3), (2, 6), (2, 8)):
-        (what, much), (other, less) = list(lines.items())[ours], list(lines.items())[theirs]
-        print(f"\n{what}: {much / less:.1f} times the processor time of {other}.")
+def signed_in(port: int) -> str:
+    """A token of the committee's."""
+    sign_in = {"name": NAME, "password": PASSWORD}
+    given = httpx.post(f"http://localhost:{port}/v1/local/tokens", json=sign_in, timeout=60)
+    return str(given.json()["access_token"])
+
+
+def first_answer(port: int, token: str, body: str) -> bytes:
+    """The answer to the question that is repeated."""
+    headers = {
+        "authorization": f"Bearer {token}",
+        "idempotency-key": "first-of-all",
+        "content-type": "application/json",
+    }
+    url = f"http://localhost:{port}/v1/releases"
+    return httpx.post(url, content=body, headers=headers, timeout=60).raise_for_status().content
 
 
 if __name__ == "__main__":
