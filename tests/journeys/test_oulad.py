@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 
 from dpanalytics.demonstration.acts import FILES
+from dpanalytics.query.answer import Prepared
 from dpanalytics.query.builder import ask
 from dpanalytics.query.plan import Plan
 from dpanalytics.query.release import rows_of_table, written_down
@@ -310,8 +311,9 @@ def test_exact_figures_lie_within_the_stated_margins(
 
 def _plan(question: Question, home: Path) -> Plan:
     with open_desk(load_settings(home, environ={}), "quality-committee") as desk:
-        plan, _ = desk._plan(question)
-    return plan
+        prepared = desk.prepare(question, request_id="never-asked")
+    assert isinstance(prepared, Prepared)
+    return prepared.plan
 
 
 def _answers(plan: Plan, place: Path) -> Iterator[list[Mapping[str, Any]]]:

@@ -33,6 +33,7 @@ from dpanalytics.api.described import (
 from dpanalytics.api.reading import budget_seen_by, releases_seen_by
 from dpanalytics.api.service import InTurn
 from dpanalytics.api.sign_in import AskingAs, SignedIn, holding, signed_in
+from dpanalytics.api.turns import Turns
 from dpanalytics.errors import MediaTypeRefused, ReleaseMissing
 from dpanalytics.query.request import Question, parse_question_json
 from dpanalytics.wiring.macro import MacroDoor
@@ -238,10 +239,12 @@ def _questions(router: APIRouter) -> None:
         nothing, under whatever key. After a failure or a lost connection, ask again with the same
         key.
         """
-        kept = request.app.state  # at hand: each dependency takes as long as looking a question up
+        # At hand, and no dependencies: solving one costs more than looking here.
+        door: MacroDoor = request.app.state.door
+        turns: Turns = request.app.state.turns
         answered, table = await answer(
-            kept.turns,
-            kept.door.desk(consumer),
+            turns,
+            door.desk(consumer),
             question,
             request_id=key,
             form=wanted,
