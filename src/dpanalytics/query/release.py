@@ -153,10 +153,11 @@ def _rows_of_year(snapshot: SnapshotOf, plan: Plan, release: Release) -> pl.Lazy
     table, rows = release.table, snapshot.scan()
     _check_columns(rows, plan, release)
     rows, numbers = _students_of_year(rows, plan, release)
-    numbers |= {
-        ACADEMIC_YEAR: pl.lit(plan.view.academic_years.index(snapshot.academic_year)),
-        EVERYONE: pl.lit(0),
-    }
+    if ACADEMIC_YEAR in table.group_by:
+        year = plan.view.academic_years.index(snapshot.academic_year)
+        numbers[ACADEMIC_YEAR] = pl.lit(year)
+    if not numbers:
+        numbers[EVERYONE] = pl.lit(0)
     if table.steps_of:
         rows = rows.filter(pl.col(table.steps_of).is_not_null())
         numbers[ITEM] = _step(table)
