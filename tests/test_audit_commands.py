@@ -1,7 +1,11 @@
 """Commands of auditors, as they are typed: where the journal is, and in an audit office."""
 
 import json
+import os
+import pty
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -98,6 +102,39 @@ def test_an_export_is_verified_with_a_pin_of_before(
     assert run("ledger", "verify", tmp_path / "none", "--keys", keys).code == 2
     assert "--keys is missing" in refused(run("ledger", "verify", export))
     assert "name its directory" in refused(run("ledger", "verify", "--keys", keys, *at))
+
+
+@pytest.mark.usefixtures("keys")
+def test_what_takes_long_is_told_on_a_terminal_and_never_in_the_output(
+    at: tuple[str, Path], tmp_path: Path
+) -> None:
+    commands = {
+        "verifying the journal": ("ledger", "verify"),
+        "comparing": ("ledger", "reconcile"),
+        "exporting": ("ledger", "export", str(tmp_path / "export")),
+    }
+    program = [
+        sys.executable,
+        "-c",
+        "from dpanalytics.cli import main; import sys; main(sys.argv[1:])",
+    ]
+    for told, words in commands.items():
+        ours, theirs = pty.openpty()
+        ran = subprocess.run(
+            [*program, *words, *map(str, at)],
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        shown = os.read(ours, 2**16).decode()
+        os.close(theirs)
+        os.close(ours)
+        assert ran.returncode == 0, shown
+        assert told in shown
+        assert told not in ran.stdout
 
 
 def test_a_range_is_exported_under_a_kept_checkpoint(

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from dpanalytics.cli.options import HomeOption, out, settings_of
+from dpanalytics.cli.options import HomeOption, out, settings_of, telling
 from dpanalytics.errors import ConfigurationError, JournalError, RequestError
 from dpanalytics.ledger import offline
 from dpanalytics.ledger.audit import Consistency, Filter, Inclusion, Totals, proof_lines
@@ -134,7 +134,8 @@ def ledger_verify(
         if keys is None:
             raise RequestError("--keys is missing: an export proves nothing by its own keys")
         try:
-            report = auditing.verify_export(export, keys=keys, pin=pin, authority=authority)
+            with telling(f"verifying {export}"):
+                report = auditing.verify_export(export, keys=keys, pin=pin, authority=authority)
         except (OSError, ValueError, sqlite3.Error) as error:
             sys.stdout.write(f"NOT CHECKED: {error}\n")
             raise typer.Exit(2) from None
@@ -142,7 +143,7 @@ def ledger_verify(
         raise typer.Exit(report.code)
     if not (keys is pin is authority is None):
         raise RequestError("--keys, --pin and --authority are for an export; name its directory")
-    with open_auditor(settings_of(home)) as auditor:
+    with open_auditor(settings_of(home)) as auditor, telling("verifying the journal"):
         verification = auditor.verify()
     show_verification(out, verification)
     if not verification.passed:
@@ -210,7 +211,7 @@ def ledger_export(
     home: HomeOption = None,
 ) -> None:
     """Write entries, proofs, declarations and keys for an auditor; again, it goes on."""
-    with auditing.open_auditing(settings_of(home)) as opened:
+    with auditing.open_auditing(settings_of(home)) as opened, telling(f"exporting to {directory}"):
         manifest = opened.export(
             directory,
             first=first,
@@ -256,7 +257,7 @@ def ledger_consistency(
 @ledger.command("reconcile")
 def ledger_reconcile(home: HomeOption = None) -> None:
     """Compare the journal with what is stored: releases both ways, snapshots to their entry."""
-    with auditing.open_auditing(settings_of(home)) as opened:
+    with auditing.open_auditing(settings_of(home)) as opened, telling("comparing"):
         found = opened.reconcile()
     for fault in found.faults:
         out.print(f"FAULT: {fault}", soft_wrap=True)

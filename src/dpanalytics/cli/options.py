@@ -1,6 +1,7 @@
 """What several commands share: options, the console, and the settings of a home."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -20,3 +21,9 @@ ConsumerOption = Annotated[str, typer.Option("--as", help="Name of the consumer 
 def settings_of(home: Path | None) -> Settings:
     """The settings of the home that is named, or that the environment names."""
     return load_settings(home, environ=os.environ)
+
+
+def telling(what: str) -> AbstractContextManager[object]:
+    """Tell on a terminal what is being done, while it is done; nothing of it is in the output."""
+    shown = console(stderr=True)
+    return shown.status(what) if shown.is_terminal else nullcontext()
