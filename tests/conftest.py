@@ -5,6 +5,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from dpanalytics.demonstration.acts import FILES
@@ -17,6 +18,11 @@ from tests.postgres import postgres, postgres_url
 __all__ = ["postgres", "postgres_url"]  # fixtures of all rooms
 
 ROOT = Path(__file__).parents[1]
+
+# How long an example takes says nothing but how busy the machine is. Else as it is by default,
+# which is another thing where CI is set.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def _real(variable: str) -> Path:

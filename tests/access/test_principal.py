@@ -1,7 +1,7 @@
 """Claims become roles and consumers by whole values; more claims never give less."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpanalytics.access.principal import Principal, Role, principal_of
@@ -39,7 +39,6 @@ def mapped(claims: dict[str, object], access: Access) -> Principal:
 
 
 @given(claims, accesses)
-@settings(deadline=None)
 def test_roles_and_consumers_are_exactly_those_of_the_values_held(
     claims: dict[str, object], access: Access
 ) -> None:
@@ -67,7 +66,6 @@ def test_roles_and_consumers_are_exactly_those_of_the_values_held(
 
 
 @given(claims, st.sampled_from(["entitlements", "groups"]), held, accesses)
-@settings(deadline=None)
 def test_one_who_holds_more_may_not_do_less(
     claims: dict[str, object], name: str, more: list[object], access: Access
 ) -> None:
@@ -79,7 +77,6 @@ def test_one_who_holds_more_may_not_do_less(
 
 
 @given(claims, entitlements)
-@settings(deadline=None)
 def test_a_declaration_that_gives_more_takes_nothing_away(
     claims: dict[str, object], given: list[Entitlement]
 ) -> None:
@@ -89,7 +86,6 @@ def test_a_declaration_that_gives_more_takes_nothing_away(
 
 
 @given(claims)
-@settings(deadline=None)
 def test_without_a_declaration_nobody_may_do_anything(claims: dict[str, object]) -> None:
     assert mapped(claims, Access()) == Principal("https://i", "s", frozenset(), frozenset())
 

@@ -1,7 +1,7 @@
 """How often a password may be tried."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpanalytics.access.throttle import ALL_NAMES, FREE, LONGEST, NAMES, WINDOW, Throttle
@@ -80,7 +80,6 @@ def test_memory_is_bounded(seconds: Seconds) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100)), max_size=60))
-@settings(deadline=None)
 def test_who_guesses_gets_few_tries_whatever_the_rhythm(tries: list[tuple[str, float]]) -> None:
     seconds = Seconds()
     throttle, start, passed = Throttle(seconds), seconds.now, 0

@@ -340,13 +340,12 @@ HEADERS = st.dictionaries(
 
 
 @given(st.text(max_size=400))
-@settings(deadline=None)
 def test_no_text_whatever_is_accepted_or_breaks_anything(always: TokenChecker, text: str) -> None:
     reason_of(always, text)
 
 
 @given(HEADERS, JSON, st.binary(max_size=100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_parts_whatever_are_accepted_or_break_anything(
     always: TokenChecker, header: object, payload: object, signature: bytes
 ) -> None:
@@ -357,7 +356,7 @@ def test_no_parts_whatever_are_accepted_or_break_anything(
         raise AssertionError from None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(claims=st.dictionaries(st.sampled_from(["iss", "aud", "exp", "nbf", "iat", "sub"]), JSON))
 def test_no_signed_claims_whatever_break_anything(
     shared: Issuer, always: TokenChecker, claims: dict[str, Any]
@@ -375,7 +374,6 @@ def test_no_signed_claims_whatever_break_anything(
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_no_change_of_a_valid_token_is_accepted(
     shared: Issuer, always: TokenChecker, data: st.DataObject
 ) -> None:

@@ -235,7 +235,6 @@ def service(built_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 UNHURRIED = settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -367,7 +367,7 @@ def test_no_route_of_students_has_room_for_a_student(micro: Micro) -> None:
                 assert not any("student" in name for name in content["schema"]["properties"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     one=st.sampled_from(["s1", "s3"]),
     path=st.sampled_from(OWN_PATHS),

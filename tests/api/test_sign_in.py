@@ -147,9 +147,7 @@ def test_a_token_elsewhere_than_in_the_header_is_no_sign_in(app: FastAPI, issuer
 
 
 @given(st.binary(max_size=300).filter(lambda b: not set(b) & {0, 10, 13}))
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_header_whatever_is_more_than_refused(app: FastAPI, value: bytes) -> None:
     for header in (value, b"Bearer " + value):
         answer = got(app, "/me", {"Authorization": header})

@@ -395,7 +395,7 @@ class Waiting(RuleBasedStateMachine):
             self.loop.close()
 
 
-Waiting.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Waiting.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestWaiting = Waiting.TestCase
 
 

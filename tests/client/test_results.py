@@ -134,7 +134,7 @@ def test_what_share_of_the_students_is_in_it_is_told_as_a_value_and_in_words() -
 
 
 @given(st.integers(0, 10**15), st.floats(1e-12, 0.5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_epsilon_of_a_cost_is_what_the_ledger_says(units: int, delta: float) -> None:
     assert Cost(units).epsilon(delta) == pytest.approx(
         epsilon_of(Rho(units), delta), rel=1e-6, abs=1e-9

@@ -110,7 +110,7 @@ def test_a_list_of_students_names_each_once(tmp_path):
         read_students(path, Reversed())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=60) | st.text('canary,yesno2026-09-01\n"\r', max_size=60).map(str.encode))
 def test_no_bytes_yield_more_than_decisions_or_a_refusal(tail):
     with tempfile.TemporaryDirectory() as directory, suppress(IngestError):

@@ -111,6 +111,5 @@ TestRegister = RegisterMachine.TestCase
 TestRegister.settings = settings(
     max_examples=20,
     stateful_step_count=12,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

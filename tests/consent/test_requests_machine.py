@@ -107,4 +107,4 @@ class RequestMachine(RuleBasedStateMachine):
 
 
 TestRequests = pytest.mark.slow(RequestMachine.TestCase)
-TestRequests.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestRequests.settings = settings(max_examples=15, stateful_step_count=20)

@@ -239,7 +239,6 @@ class DisclosureMachine(RuleBasedStateMachine):
 SETTINGS = settings(
     max_examples=12,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 TestDisclosures = DisclosureMachine.TestCase

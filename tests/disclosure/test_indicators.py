@@ -119,7 +119,7 @@ def middles(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds(), middles(), st.integers(-40, 8).map(lambda n: AS_OF + timedelta(days=n)))
 def test_every_value_is_what_the_formula_says(records, released, as_of):
     expected = Oracle(records, as_of=as_of, middles=released).rows()
@@ -127,7 +127,7 @@ def test_every_value_is_what_the_formula_says(records, released, as_of):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(worlds(), middles(), students)
 def test_a_students_values_depend_on_no_other_students_records(records, released, student):
     """So no figure of several students can be read off them: there is none in them."""

@@ -143,7 +143,7 @@ def test_of_who_withdrew_the_identifier_is_kept_and_no_name(place):
     assert place.name(1) == name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=5, max_size=5))
 def test_whatever_a_row_holds_no_message_repeats_it(tmp_path_factory, values):
     place = Place(tmp_path_factory.mktemp("vault"))

@@ -58,7 +58,7 @@ record = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(record, min_size=1, max_size=4))
 # What one record lacks, another has too much of: the bytes add up, and yet it is no table.
 @example([("AAA", "7", "4"), ("AAA", "7", "4", "+1")])

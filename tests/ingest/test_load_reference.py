@@ -78,7 +78,7 @@ def loaded(content: str, declared: Source = WIDE):
 GOOD = ("AAA", "?", "moved", "28400", "3", "4", "78.5", "1990-02-28", "2021-11-29T23:09:00Z", "no")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(rows, max_size=6),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
@@ -96,7 +96,7 @@ def test_a_load_keeps_and_refuses_what_the_reference_does(records, quoting, newl
     assert report.rows_read == len(records) + 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(rows, min_size=1, max_size=4), st.booleans())
 @example([GOOD], False)
 def test_every_reader_that_takes_a_block_makes_the_same_of_it(records, quoted):
@@ -140,7 +140,7 @@ def test_the_fast_reader_is_taken_where_nothing_is_odd():
     assert reader.read(block.replace(b"AAA", b"A A")).schema["raw.day"] == pl.String
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.sampled_from(["", "a", "7", "b\n", '"']), min_size=1, max_size=4),
                 min_size=1),
        st.booleans())  # fmt: skip

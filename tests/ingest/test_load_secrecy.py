@@ -201,7 +201,7 @@ def damaged_files(draw) -> tuple[str, bytes]:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(damaged_files() | st.tuples(st.sampled_from(sorted(FUZZED)), st.binary(max_size=200)))
 def test_no_bytes_yield_more_than_a_load_or_a_refusal(case):
     kind, content = case

@@ -32,7 +32,7 @@ from tests.ingest.snapshot_worlds import (
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.fixed_dictionaries({"clicks": clicks, "enrolment": enrolment}),
     consenting=st.sets(st.sampled_from(STUDENTS)),
@@ -50,7 +50,7 @@ def test_every_promise_holds_in_every_snapshot(rows, consenting, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.fixed_dictionaries({"clicks": clicks, "enrolment": enrolment}),
     consenting=st.sets(st.sampled_from(STUDENTS)),
@@ -74,7 +74,7 @@ def test_p2_6_only_students_who_agreed_to_combining_are_in_a_combined_snapshot(
             assert one.snapshot.scan().collect().equals(other.snapshot.scan().collect())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.fixed_dictionaries({"clicks": clicks, "enrolment": enrolment}))
 def test_students_in_parts_make_the_same_snapshot(rows):
     spread = {

@@ -179,7 +179,7 @@ rows = st.lists(
 some = st.sets(st.sampled_from(NAMES)).map(sorted)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows, some, some, st.sampled_from([HEALTH, ONE, BOTH]))
 def test_p4_5_no_sequence_leaves_a_value_of_who_does_not_agree_or_of_a_closed_column(
     given_rows, then, now, opened

@@ -64,7 +64,7 @@ def told(store: SourceStore) -> list[Rows]:
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(loads)
 def test_another_key_renames_every_row_in_its_place_once(
     tmp_path_factory: pytest.TempPathFactory, given_loads: list[Rows]
@@ -81,7 +81,7 @@ def test_another_key_renames_every_row_in_its_place_once(
     assert [load.content_sha256 for load in kept] == [str(n) for n in range(len(given_loads))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(loads, st.sampled_from(PEOPLE))
 def test_an_erasure_takes_the_rows_of_one_student_and_their_number(
     tmp_path_factory: pytest.TempPathFactory, given_loads: list[Rows], gone: bytes
@@ -99,7 +99,7 @@ def test_an_erasure_takes_the_rows_of_one_student_and_their_number(
     assert not without(store, "s", gone)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(loads, st.data())
 def test_an_end_takes_whole_loads_and_leaves_the_others_as_they_are(
     tmp_path_factory: pytest.TempPathFactory, given_loads: list[Rows], data: st.DataObject

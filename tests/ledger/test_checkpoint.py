@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpanalytics.ledger.accounts import Head
@@ -120,7 +120,6 @@ def test_a_false_signature_under_a_known_key_refuses_the_note_though_another_is_
         Note(note.text, (note.lines[0], broken)).verify([SERVICE.verifier, OFFICE.verifier])
 
 
-@settings(deadline=None)
 @given(place=st.integers(0, len(COSIGNED) - 1), byte=st.integers(0, 255))
 def test_every_change_of_a_byte_is_found(place: int, byte: int) -> None:
     changed = COSIGNED[:place] + bytes([byte]) + COSIGNED[place + 1 :]

@@ -139,7 +139,6 @@ def told(journal: Journal, work: list[Step], clock: Clock) -> list[object]:
 
 
 @settings(
-    deadline=None,
     max_examples=20,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each attempt needs a new database
     suppress_health_check=list(HealthCheck),

@@ -23,13 +23,13 @@ values = st.recursive(
 objects = st.dictionaries(keys, values, max_size=6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(objects)
 def test_what_is_written_is_read_back(fields: dict[str, object]) -> None:
     assert parse(canonical(fields)) == fields  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(objects)
 def test_the_order_of_keys_makes_no_difference(fields: dict[str, object]) -> None:
     turned = dict(reversed(fields.items()))
@@ -43,7 +43,7 @@ def test_it_is_written_as_rfc_8785_has_it() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(objects)
 def test_another_spelling_is_refused(fields: dict[str, object]) -> None:
     text = canonical(fields)  # type: ignore[arg-type]
@@ -82,14 +82,12 @@ def test_what_is_not_canonical_is_refused(text: bytes) -> None:
         parse(text)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=30))
 def test_any_bytes_are_read_or_refused(text: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert canonical(parse(text)) == text
 
 
-@settings(deadline=None)
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_times_are_read_back(moment: datetime) -> None:
     assert time_of(time_text(moment)) == moment

@@ -33,7 +33,6 @@ def test_floats_lie_and_units_do_not() -> None:
     assert Rho(UNITS_PER_RHO).minus(total) == Rho(0)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e12))
 def test_costs_are_rounded_up_and_caps_down_by_less_than_a_unit(rho: float) -> None:
     exact = Fraction(rho) * UNITS_PER_RHO
@@ -41,7 +40,6 @@ def test_costs_are_rounded_up_and_caps_down_by_less_than_a_unit(rho: float) -> N
     assert exact - 1 < Rho.cap(rho).units <= exact
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**30), st.integers(0, 10**30))
 def test_sums_and_rests_are_exact(one: int, other: int) -> None:
     assert (Rho(one) + Rho(other)).units == one + other
@@ -64,7 +62,7 @@ def test_a_loss_is_finite_and_not_negative(rho: float) -> None:
         Rho.cap(rho)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(UNITS, st.integers(1, 10**6), DELTAS)
 def test_epsilon_rises_with_loss(units: int, more: int, delta: float) -> None:
     assert epsilon_of(Rho(units), delta) <= epsilon_of(Rho(units + more), delta)
@@ -79,7 +77,7 @@ def test_epsilon_rises_beyond_what_opendp_converts(delta: float) -> None:
     assert math.isfinite(epsilons[-1])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(UNITS, DELTAS)
 def test_epsilon_is_at_most_the_textbook_bound(units: int, delta: float) -> None:
     rho = units / UNITS_PER_RHO
@@ -87,7 +85,7 @@ def test_epsilon_is_at_most_the_textbook_bound(units: int, delta: float) -> None
     assert epsilon_of(Rho(units), delta) <= bound * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.floats(-3, 2), DELTAS)
 def test_a_grant_is_the_greatest_loss_within_its_epsilon(exponent: float, delta: float) -> None:
     epsilon = 10**exponent
@@ -95,7 +93,7 @@ def test_a_grant_is_the_greatest_loss_within_its_epsilon(exponent: float, delta:
     assert epsilon_of(granted, delta) <= epsilon < epsilon_of(granted + Rho(1), delta)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.floats(0.001, 20), st.floats(0.001, 20), DELTAS)
 def test_a_grant_rises_with_its_epsilon(one: float, other: float, delta: float) -> None:
     assume(one <= other)
@@ -133,7 +131,7 @@ def test_epsilon_lies_above_nothing_and_is_not_absurd(epsilon: float) -> None:
 
 @pytest.mark.slow
 @given(epsilon=st.floats(1e-6, 20), delta=st.floats(1e-15, 1e-5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_offer_is_never_more_than_was_said_and_hardly_less(epsilon: float, delta: float) -> None:
     offer = offer_of(epsilon, delta)
     assert epsilon_of(offer, delta) <= epsilon

@@ -270,7 +270,6 @@ def sessions(examples: int) -> settings:
     return settings(
         max_examples=examples,
         stateful_step_count=30,
-        deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpanalytics.ledger.merkle import (
@@ -175,7 +175,6 @@ def test_consistency_proofs_of_the_known_vectors(
     assert hexes(consistency_proof(first, second, tree_of(LEAVES).node)) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=4), max_size=70))
 def test_a_tree_is_the_oracles_at_every_size(entries: list[bytes]) -> None:
     tree = tree_of(entries)
@@ -184,7 +183,6 @@ def test_a_tree_is_the_oracles_at_every_size(entries: list[bytes]) -> None:
         assert root_of(size, tree.node) == mth(entries[:size])
 
 
-@settings(deadline=None)
 @given(st.data(), st.lists(st.binary(max_size=4), min_size=1, max_size=70))
 def test_proofs_are_the_oracles_and_are_believed(data: st.DataObject, entries: list[bytes]) -> None:
     tree = tree_of(entries)
@@ -200,7 +198,6 @@ def test_proofs_are_the_oracles_and_are_believed(data: st.DataObject, entries: l
     assert verify_consistency(first, size, mth(entries[:first]), root, shown)
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 40))
 def test_a_proof_of_something_else_is_not_believed(data: st.DataObject, size: int) -> None:
     entries = [bytes([n]) for n in range(size)]

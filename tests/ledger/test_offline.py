@@ -278,7 +278,7 @@ def test_declarations_and_answers_are_those_that_the_entries_name(export: Path) 
 # Ranges
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_range_is_proved_by_the_hashes_around_it(data: st.DataObject) -> None:
     entries = ex.texts(ex.history(data.draw(st.integers(1, 40))))
@@ -438,7 +438,7 @@ _entries = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(_entries, min_size=1, max_size=9), st.booleans())
 def test_offline_and_in_process_agree(
     tmp_path_factory: pytest.TempPathFactory, told: list[Any], begun: bool

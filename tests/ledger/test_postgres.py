@@ -104,7 +104,7 @@ def test_the_database_refuses_what_an_append_only_journal_never_does(
         superuser.execute(statement.encode())
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(fields=objects)
 def test_the_database_writes_an_entry_as_python_does(
     fields: dict[str, object], ledger_connection: psycopg.Connection[tuple[str]]

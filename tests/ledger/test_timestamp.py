@@ -82,7 +82,7 @@ def test_an_authority_that_does_not_answer_is_told(authority: Authority, tmp_pat
         read_roots(tmp_path / "none.pem")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_changed_answer_tells_no_other_time(
     standing: Authority, answer: bytes, data: st.DataObject

@@ -239,7 +239,6 @@ def test_another_head_is_found() -> None:
     assert not checked(CAP, head=Head(2, Tree().root)).passed
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-2, 5), st.binary(max_size=40))),
     st.integers(-1, 5),
@@ -270,7 +269,7 @@ _nonsense = (
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_any_value_in_a_field_gives_faults_and_no_error(data: st.DataObject) -> None:
     history = [dict(e) for e in (CAP, SENATE, GRANT, DEBIT, {**RELEASE, "debit": 3}, REPEAT)]

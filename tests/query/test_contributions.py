@@ -66,7 +66,7 @@ def possible_students(view: View) -> list[list[tuple[str, ...]]]:
     return possible
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(view=small_views(), data=st.data())
 def test_no_student_is_in_more_groups_than_is_charged(view: View, data: st.DataObject) -> None:
     names = [d.name for d in view.dimensions]

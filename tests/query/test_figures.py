@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dpanalytics.errors import RequestError
 from dpanalytics.query.figures import STUDENTS, Figure, figures_of, group_columns
 from dpanalytics.query.request import parse_question
-from tests.query.worlds import A_FEW, UNHURRIED, VIEW, metrics
+from tests.query.worlds import A_FEW, VIEW, metrics
 
 
 def figures(
@@ -188,7 +188,6 @@ def test_figures_hold_together(asked: list[dict[str, Any]]) -> None:
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
-@UNHURRIED
 def test_bounds_are_summable_or_refused(low: int, high: int) -> None:
     asked = {"metric": "mean", "measure": "clicks", "bounds": [low, high]}
     if low < high:

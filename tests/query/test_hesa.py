@@ -18,7 +18,6 @@ from dpanalytics.query.hesa import (
     shown_average,
     shown_share,
 )
-from tests.query.worlds import UNHURRIED
 
 
 def row(
@@ -42,7 +41,6 @@ def test_counts_go_to_the_nearest_5_halves_up_and_under_half_of_it_to_0(
     assert rounded_count(count) == expected
 
 
-@UNHURRIED
 @given(st.floats(-1e12, 1e12) | st.integers(-(10**12), 10**12))
 def test_a_rounded_count_is_the_nearest_multiple_that_is_possible(count: float) -> None:
     rounded = rounded_count(count)
@@ -54,7 +52,6 @@ def test_a_rounded_count_is_the_nearest_multiple_that_is_possible(count: float) 
         assert rounded == 0
 
 
-@UNHURRIED
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12))
 def test_rounding_keeps_the_order_and_rounds_once_only(one: float, other: float) -> None:
     low, high = sorted((one, other))
@@ -98,7 +95,6 @@ def test_what_is_not_shown_has_no_margin_either() -> None:
     assert {shown[f] for f in ("estimate", "margin", "low", "high")} == {NOT_SHOWN}
 
 
-@UNHURRIED
 @given(
     st.sampled_from(["students", "histogram(week)", "sum(clicks)"]),
     st.integers(-1000, 10**6) | st.floats(-1e6, 1e6),
@@ -151,7 +147,6 @@ def test_items_have_totals_of_their_own_and_shares_have_none() -> None:
     assert [(r["item"], r["estimate"]) for r in totals] == [("1", 20), ("2", 20)]
 
 
-@UNHURRIED
 @given(
     st.lists(
         st.tuples(st.sampled_from(["students", "sum(x)"]), st.integers(-1000, 10**6)), max_size=20

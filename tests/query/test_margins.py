@@ -19,7 +19,6 @@ from dpanalytics.query.margins import (
     scale_of_margin,
     sum_interval,
 )
-from tests.query.worlds import UNHURRIED
 
 REPETITIONS = 10_000
 MISTAKEN = 1e-6
@@ -60,7 +59,7 @@ def covers(hits: int, at_least: float, at_most: float = 1.0, *, of: int = REPETI
 
 
 @given(st.floats(0.5, 1000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_margin_is_the_least_that_holds_95_times_in_100(scale: float) -> None:
     margin = margin_of_scale(scale)
     assert margin == int(margin)
@@ -76,14 +75,12 @@ def test_a_wide_margin_is_off_by_one_at_most(scale: float) -> None:
 
 
 @given(st.floats(1, 1e9))
-@UNHURRIED
 def test_a_scale_found_for_a_margin_keeps_it(margin: float) -> None:
     scale = scale_of_margin(margin)
     assert margin_of_scale(scale) <= margin
 
 
 @given(st.floats(1, 1e6))
-@UNHURRIED
 def test_a_scale_found_for_a_margin_is_hardly_less_than_it_could_be(margin: float) -> None:
     whole = math.floor(margin)
     scale = scale_of_margin(margin)
@@ -93,7 +90,6 @@ def test_a_scale_found_for_a_margin_is_hardly_less_than_it_could_be(margin: floa
 
 
 @given(st.floats(0.5, 2000), st.floats(0.5, 2000))
-@UNHURRIED
 def test_more_noise_never_has_a_narrower_margin(one: float, other: float) -> None:
     assert margin_of_scale(min(one, other)) <= margin_of_scale(max(one, other))
 
@@ -129,7 +125,6 @@ ratios = st.fixed_dictionaries(
 NO_BOUNDS = (-1e12, 1e12)
 
 
-@UNHURRIED
 @given(ratios)
 def test_ends_of_a_ratio_solve_fiellers_equation(given_: dict[str, float]) -> None:
     n, d = given_["numerator"], given_["denominator"]
@@ -145,7 +140,6 @@ def test_ends_of_a_ratio_solve_fiellers_equation(given_: dict[str, float]) -> No
         assert left == pytest.approx(right, rel=1e-6, abs=1e-6 * (n**2 + vn))
 
 
-@UNHURRIED
 @given(ratios, st.floats(-100, 100))
 def test_a_mean_of_shifted_values_has_its_interval_shifted(
     given_: dict[str, float], shift: float
@@ -319,7 +313,6 @@ def test_a_quantile_of_nobody_may_lie_anywhere(counts: list[int]) -> None:
     assert found.low <= found.estimate <= found.high
 
 
-@UNHURRIED
 @given(
     st.lists(st.integers(-50, 10_000), min_size=1, max_size=40),
     st.floats(0.01, 0.99),
@@ -335,7 +328,6 @@ def test_a_quantile_lies_in_its_interval_and_that_in_the_steps(
     assert found.margin >= max(found.high - found.estimate, found.estimate - found.low) - 1e-9
 
 
-@UNHURRIED
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=30), st.floats(0.05, 0.95))
 def test_with_next_to_no_noise_the_step_of_the_quantile_is_found(
     counts: list[int], level: float

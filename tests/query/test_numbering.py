@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpanalytics.query.numbering import joined, taken_apart
-from tests.query.worlds import UNHURRIED
 
 SIZES = st.lists(st.integers(1, 10_000), min_size=1, max_size=6).filter(
     lambda sizes: math.prod(sizes) <= 2**64
@@ -22,7 +21,6 @@ def as_one(numbers: list[int | None], sizes: list[int]) -> pl.DataFrame:
     return row.select(joined(pairs).alias("one"))
 
 
-@UNHURRIED
 @given(st.data())
 def test_numbers_are_had_back_and_lie_in_order(data: st.DataObject) -> None:
     sizes = data.draw(SIZES)

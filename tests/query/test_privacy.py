@@ -91,7 +91,7 @@ ROWS_OF_A_STUDENT = st.lists(st.sampled_from(MODULES), min_size=1, max_size=2, u
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(place=st.integers(0, 3), students=st.lists(ROWS_OF_A_STUDENT, min_size=1, max_size=4))
 def test_p1_2i_no_student_moves_the_sums_further_than_the_claim(place, students):
     plan = broad_plans()[place]

@@ -363,7 +363,7 @@ def test_rows_are_read_the_same_from_files(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_rows_does_not_matter(data: st.DataObject) -> None:
     rows = [
         row(0, module=m, week=w, mood=v, kind="late")

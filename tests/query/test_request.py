@@ -20,7 +20,6 @@ from dpanalytics.query.request import (
 from tests.query.worlds import (
     A_FEW,
     PLENTY,
-    UNHURRIED,
     VIEW,
     YEARS,
     filters,
@@ -76,7 +75,6 @@ def is_answered_or_refused(payload: object) -> None:
     assert message.isprintable()
 
 
-@UNHURRIED
 @given(json_values)
 def test_any_json_is_a_question_or_refused(payload: object) -> None:
     is_answered_or_refused(payload)
@@ -118,7 +116,6 @@ def test_a_number_too_long_to_print_is_refused(field: str) -> None:
     refused(GOOD | {"metrics": [metric], "filter": {"week": [10**5000]}})
 
 
-@UNHURRIED
 @given(st.text() | st.binary())
 def test_any_text_is_a_question_or_refused(text: str | bytes) -> None:
     message = "parsed"
@@ -350,7 +347,6 @@ def test_another_snapshot_or_other_noise_is_another_question() -> None:
     assert plan_query(question, VIEW, sealed(), offered=half).digest != plan.digest
 
 
-@UNHURRIED
 @given(filters())
 def test_chosen_values_are_declared_ones_in_declared_order(wanted: dict[str, Any]) -> None:
     chosen = chosen_values(parse_question(GOOD | {"filter": wanted}).filter, VIEW)
@@ -370,7 +366,6 @@ def test_a_question_survives_its_own_json(question: dict[str, Any]) -> None:
     assert parse_question(json.loads(json.dumps(question))) == parsed
 
 
-@UNHURRIED
 @given(st.text(), st.integers(3, 50))
 def test_text_for_messages_is_short_and_printable(text: str, length: int) -> None:
     short = shortened(text, length)

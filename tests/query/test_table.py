@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpanalytics.query.table import figure_text, to_csv, to_frame, to_hesa_frame, wide
-from tests.query.worlds import UNHURRIED
 
 
 def row(group: dict[str, str], metric: str, estimate: float, **more: Any) -> dict[str, Any]:
@@ -120,7 +119,6 @@ def test_numbers_and_plain_text_stay_as_they_are(text: str) -> None:
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-@UNHURRIED
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
 def test_no_cell_starts_a_formula_and_none_is_lost(texts: list[str]) -> None:
     rows = [row({"module": text}, f"m{n}", 1) for n, text in enumerate(texts)]

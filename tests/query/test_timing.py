@@ -31,7 +31,7 @@ from dpanalytics.query.answer import Desk
 from dpanalytics.query.timing import TimeClasses, at_once, class_of
 from tests.ledger.fakes import Clock, declared, grant
 from tests.query.desks import FIRST, ROWS, World, asked
-from tests.query.worlds import UNHURRIED, FakeSnapshot, Row
+from tests.query.worlds import FakeSnapshot, Row
 
 ERROR = 1e-6
 """Probability with which a test below fails although presence changes nothing."""
@@ -65,7 +65,6 @@ def classes(watch: Watch, *, length: float = 0.25, shift: float = 0.0) -> TimeCl
     return TimeClasses(length, watch, watch.sleep, lambda: shift)
 
 
-@UNHURRIED
 @given(work=SECONDS, shift=st.floats(0, 1, exclude_max=True), length=st.floats(0.01, 2))
 def test_work_ends_at_the_end_of_a_class_that_holds_it(
     work: float, shift: float, length: float
@@ -109,7 +108,6 @@ def test_classes_without_length_are_refused(length: float) -> None:
         classes(Watch(), length=length)
 
 
-@UNHURRIED
 @given(work=SECONDS, more=st.floats(0, 0.25))
 def test_one_students_time_changes_the_class_with_a_chance_of_its_share_of_a_class(
     work: float, more: float

@@ -54,9 +54,7 @@ VIEW = View.model_validate(
 
 Row = dict[str, Any]
 
-UNHURRIED = settings(deadline=None)
-"""For quick rules: a busy machine may be slow for a moment."""
-A_FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+A_FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 """For rules over whole questions, each of which builds measurements."""
 
 

@@ -41,7 +41,7 @@ def mutated(draw):
     return text[:start] + draw(st.one_of(texts_of_pieces, st.text(max_size=8))) + text[end:]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(st.text(max_size=200), texts_of_pieces, mutated()))
 @example("(" * 5000)
 @example("SELECT " + "NOT " * 3000 + "n FROM people")
@@ -123,7 +123,7 @@ def test_the_good_declarations_are_good(model):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(spoilt())
 def test_a_spoilt_declaration_is_read_or_refused(case):
     model, content = case
@@ -131,7 +131,7 @@ def test_a_spoilt_declaration_is_read_or_refused(case):
         assert isinstance(parse_declaration(content, model, "file.yaml"), model)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(MODELS), st.one_of(st.binary(max_size=100), st.text().map(str.encode)))
 @example(View, b"a: &a [*a]")
 @example(View, b"[" * 3000)

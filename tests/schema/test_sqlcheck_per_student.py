@@ -192,7 +192,7 @@ accepted = {"yes": 0, "no": 0}
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(query=queries(), seed=st.integers(0, 2**32), twice=st.booleans())
 def test_an_accepted_view_is_a_function_of_each_students_year_alone(query, seed, twice):
     sql = TWICE.format(query=query) if twice else final(query)

@@ -95,7 +95,7 @@ def of(rows: pl.DataFrame, student: bytes) -> list[tuple[object, ...]]:
     return sorted(rows.filter(pl.col(STUDENT) == student).rows(), key=repr)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=ROWS, seed=SEEDS, shuffled=st.randoms(use_true_random=False))
 def test_what_is_kept_of_a_student_depends_on_no_other_student(rows, seed, shuffled):
     together = block(rows, seed)
@@ -107,7 +107,7 @@ def test_what_is_kept_of_a_student_depends_on_no_other_student(rows, seed, shuff
         assert of(together, student) == of(alone, student)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=ROWS, seed=SEEDS)
 def test_each_transform_alone_is_a_function_of_one_students_rows(rows, seed):
     frame = declared(rows).filter(pl.col("module").is_not_null(), pl.col("region").is_not_null())
@@ -125,7 +125,7 @@ def test_each_transform_alone_is_a_function_of_one_students_rows(rows, seed):
             assert of(together, student) == of(alone, student), name
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=ROWS, seed=SEEDS)
 def test_bounded_rows_numbered_and_sorted_have_no_fault(rows, seed):
     kept = block(rows, seed)
@@ -136,7 +136,7 @@ def test_bounded_rows_numbered_and_sorted_have_no_fault(rows, seed):
     assert snapshot.get_column(STUDENT).n_unique() == kept.get_column(STUDENT).n_unique()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=ROWS, seed=SEEDS)
 def test_every_row_is_kept_or_counted(rows, seed):
     frame = declared(rows)
