@@ -118,6 +118,13 @@ def test_the_debit_comes_before_the_record_and_both_before_the_answer() -> None:
     assert {row["metric"] for row in answered.content["rows"]} == {"students", "mean(clicks)"}
 
 
+def test_with_grants_at_hand_a_new_question_asks_the_ledger_three_times() -> None:
+    diary = Diary()
+    desk = dataclasses.replace(fake_desk(diary), grants_of=lambda _: (account("grant"),))
+    assert desk.answer(asked(), request_id="r1").charged
+    assert diary.done == ["known", "debit", "record"]
+
+
 def test_a_refused_debit_is_followed_by_nothing() -> None:
     class Refusing(DiaryLedger):
         def debit(self, debit: Debit) -> Ticket | Recorded:

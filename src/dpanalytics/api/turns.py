@@ -102,7 +102,7 @@ class Lane:
     @property
     def free(self) -> bool:
         """Whether a job that comes now begins at once."""
-        return self._free and not self._queues and not self._closed
+        return not self._closed and len(self._begun) < self._places
 
     def deadline(self) -> float:
         """When the time limit of a caller that comes now has passed, by the event loop's clock."""
@@ -172,7 +172,7 @@ class Lane:
             return known
         if self._closed:
             raise ServiceBusy(CLOSING, retry_after=RETRY_AFTER)
-        if not self._free:
+        if not self.free:
             if len(self._queues.get(asker, ())) >= self._queue_length_per_asker:
                 raise TooManyRequests(
                     f"{self._queue_length_per_asker} requests of the same consumer are waiting, "
@@ -188,14 +188,10 @@ class Lane:
             self._known[key] = job
         return job
 
-    @property
-    def _free(self) -> bool:
-        return len(self._begun) < self._places
-
     def _begin_next(self) -> None:
         """Begin jobs while there are places, one of each asker in turn."""
         loop = asyncio.get_running_loop()
-        while self._free and self._queues:
+        while self.free and self._queues:
             asker, queue = self._queues.popitem(last=False)
             job = queue.popleft()
             self._waiting -= 1
